@@ -1,0 +1,52 @@
+// The filter gradient, and the bias gradient in the same sweep over the output gradient.
+#ifndef DW_ISA
+#define DW_KERNEL_FILE "backward_filter.cpp"
+#include "each_isa.h"
+#else
+namespace tfcompat_dw::cpu::DW_ISA {
+namespace {
+#include "simd.h"
+//
+#include "lanes.h"
+#include "lines.h"
+//
+#include "filter_nchw.h"
+#include "filter_nhwc.h"
+
+// Sums the groups' partials in group order: the result does not depend on who computed them.
+template <class S>
+void reduce(const FilterCall& call, int64_t begin, int64_t end) {
+  using T = Compute<S>;
+  const int64_t filter_size = call.problem.taps() * call.problem.lanes();
+  const int64_t size = filter_size + call.problem.lanes();
+  const T* partials = static_cast<const T*>(call.partials);
+  for (int64_t i = begin; i < end; ++i) {
+    const bool is_bias = i >= filter_size;
+    void* target = is_bias ? call.bias_gradient : call.filter_gradient;
+    if (!target) continue;
+    T sum = partials[i];
+    for (int64_t g = 1; g < call.groups; ++g) sum += partials[g * size + i];
+    store_scalar(static_cast<S*>(target) + (is_bias ? i - filter_size : i), sum);
+  }
+}
+
+template <class S>
+FilterKernel backward_filter_of(bool channels_last) {
+  if (channels_last) {
+    return {filter_nhwc_tasks, filter_nhwc_scratch_bytes<S>, filter_nhwc_run<S>, reduce<S>};
+  }
+  return {filter_nchw_tasks, filter_nchw_scratch_bytes<S>, filter_nchw_run<S>, reduce<S>};
+}
+}  // namespace
+
+FilterKernel backward_filter(const Problem& problem) {
+  switch (problem.dtype) {
+    case DataType::kFloat64: return backward_filter_of<double>(problem.channels_last);
+    case DataType::kFloat32: return backward_filter_of<float>(problem.channels_last);
+    case DataType::kBFloat16: return backward_filter_of<BFloat16>(problem.channels_last);
+    default: return backward_filter_of<Float16>(problem.channels_last);
+  }
+}
+
+}  // namespace tfcompat_dw::cpu::DW_ISA
+#endif

@@ -1,0 +1,41 @@
+// Compiles the file named by DW_KERNEL_FILE once per instruction set, each time in a namespace of
+// its own. What it includes under the wider sets must be ours and inline only there: an inline
+// function of std or torch compiled here could be the copy that a machine without AVX-512 runs.
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels.h"
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define DW_X86_SETS 1
+#include <immintrin.h>
+#endif
+
+#define DW_ISA baseline
+#define DW_VECTOR_BYTES 16
+#include DW_KERNEL_FILE
+#undef DW_ISA
+#undef DW_VECTOR_BYTES
+
+#ifdef DW_X86_SETS
+#define DW_HAVE_F16C 1
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#define DW_ISA avx2
+#define DW_VECTOR_BYTES 32
+#include DW_KERNEL_FILE
+#undef DW_ISA
+#undef DW_VECTOR_BYTES
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
+#define DW_ISA avx512
+#define DW_VECTOR_BYTES 64
+#include DW_KERNEL_FILE
+#undef DW_ISA
+#undef DW_VECTOR_BYTES
+#pragma GCC pop_options
+
+#undef DW_HAVE_F16C
+#endif

@@ -1,0 +1,44 @@
+// The forward pass: each output gathers from the inputs its window shows, and adds the bias.
+#ifndef DW_ISA
+#define DW_KERNEL_FILE "forward.cpp"
+#include "each_isa.h"
+#else
+namespace tfcompat_dw::cpu::DW_ISA {
+namespace {
+#include "simd.h"
+//
+#include "lanes.h"
+#include "lines.h"
+//
+#include "gather_nchw.h"
+#include "gather_nhwc.h"
+
+template <class S>
+GatherKernel forward_of(bool channels_last) {
+  if (channels_last) return {nhwc_tasks, nhwc_scratch_bytes<S>, nhwc_run<true, S>};
+  return {nchw_tasks<true>, nchw_scratch_bytes<S>, nchw_run<true, S>};
+}
+
+// 16-bit filters and biases are converted once per call, not once per use.
+template <class S>
+void convert_lanes(const void* from, void* to, int64_t count) {
+  write_line(static_cast<const S*>(from), count, {1, 1, count}, static_cast<float*>(to));
+}
+}  // namespace
+
+GatherKernel forward(const Problem& problem) {
+  switch (problem.dtype) {
+    case DataType::kFloat64: return forward_of<double>(problem.channels_last);
+    case DataType::kFloat32: return forward_of<float>(problem.channels_last);
+    case DataType::kBFloat16: return forward_of<BFloat16>(problem.channels_last);
+    default: return forward_of<Float16>(problem.channels_last);
+  }
+}
+
+void convert_to_compute(DataType dtype, const void* from, void* to, int64_t count) {
+  if (dtype == DataType::kBFloat16) return convert_lanes<BFloat16>(from, to, count);
+  if (dtype == DataType::kFloat16) return convert_lanes<Float16>(from, to, count);
+}
+
+}  // namespace tfcompat_dw::cpu::DW_ISA
+#endif

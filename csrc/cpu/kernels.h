@@ -1,0 +1,93 @@
+// What the kernels are given and how they are called. No torch, no std.
+#pragma once
+#include "../window.h"
+
+namespace tfcompat_dw::cpu {
+
+// 16-bit storage types: bits only, arithmetic is done in float32 (simd.h).
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+// Kernel position `index` shows member q of its class the source offset + q * source_step, which
+// exists for q in `members`. `position`: the offset in a source row that is stored residue by
+// residue of the source step (gather_nchw.h).
+struct Tap {
+  int64_t index;
+  int64_t offset;
+  int64_t position;
+  Range members;
+};
+
+// The taps of one axis of a gathering pass, class after class, ascending in index inside a class.
+struct AxisPlan {
+  Gather gather;
+  const Tap* taps;
+  const Range* of_class;        // [min(classes, destinations)] into taps
+  const Range* of_destination;  // [destinations] into taps: those that meet a source
+};
+
+// A gathering pass. T is the compute type: float64 for float64, else float32.
+struct GatherCall {
+  Problem problem;
+  AxisPlan rows;
+  AxisPlan cols;
+  const void* source;   // NHWC [n, rows, cols, c] or NCHW [n, c, rows, cols], in problem.dtype
+  const void* filter;   // T [kh, kw, lanes]
+  const void* bias;     // T [lanes] or null (forward only)
+  void* destination;    // as source, in problem.dtype
+  int64_t chunk;        // NHWC: input channels of a task. NCHW: destination rows of a task
+  int64_t source_rows;  // NCHW: the most source rows that such a task can meet
+};
+
+// NCHW filter gradient: rows of grad that are served by one filling of the input lines.
+constexpr int64_t kBlockRows = 16;
+
+// A filter (and bias) gradient. Rows (n, oh) are split into `groups` of `group_rows`; each group
+// sums into its own partial result, and the partials are added in the order of the groups.
+struct FilterCall {
+  Problem problem;
+  AxisPlan rows;  // of the forward pass
+  AxisPlan cols;
+  const void* input;  // as in GatherCall
+  const void* grad;
+  void* partials;         // T [groups, taps + 1, lanes]; the last row of each is the bias gradient
+  void* filter_gradient;  // [kh, kw, lanes] in problem.dtype, or null
+  void* bias_gradient;    // [lanes] in problem.dtype, or null
+  int64_t groups;
+  int64_t group_rows;
+  int64_t chunk;        // NHWC: input channels of a task
+  int64_t source_rows;  // NCHW: the most input rows that kBlockRows output rows can meet
+};
+
+// Tasks are independent; [begin, end) is the share of one call. scratch holds scratch_bytes(call).
+struct GatherKernel {
+  int64_t (*tasks)(const GatherCall&);
+  int64_t (*scratch_bytes)(const GatherCall&);
+  void (*run)(const GatherCall&, int64_t begin, int64_t end, void* scratch);
+};
+struct FilterKernel {
+  int64_t (*tasks)(const FilterCall&);
+  int64_t (*scratch_bytes)(const FilterCall&);
+  void (*run)(const FilterCall&, int64_t begin, int64_t end, void* scratch);
+  // Adds the partials of lanes [begin, end) of the flat [taps + 1, lanes] result and stores them.
+  void (*reduce)(const FilterCall&, int64_t begin, int64_t end);
+};
+
+// One instruction set's kernels, for every dtype and both memory orders.
+#define DW_DECLARE_KERNELS(ISA)                                   \
+  namespace ISA {                                                 \
+  GatherKernel forward(const Problem& problem);                   \
+  GatherKernel backward_input(const Problem& problem);            \
+  FilterKernel backward_filter(const Problem& problem);           \
+  void convert_to_compute(DataType, const void*, void*, int64_t); \
+  }
+DW_DECLARE_KERNELS(baseline)
+DW_DECLARE_KERNELS(avx2)
+DW_DECLARE_KERNELS(avx512)
+#undef DW_DECLARE_KERNELS
+
+}  // namespace tfcompat_dw::cpu

@@ -1,0 +1,214 @@
+// From a problem to kernel tasks: instruction set, plan, scratch, how the work is cut. No torch.
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "cpu.h"
+#include "plan.h"
+
+namespace tfcompat_dw::cpu {
+namespace {
+
+struct InstructionSet {
+  const char* name;
+  bool available;
+  GatherKernel (*forward)(const Problem&);
+  GatherKernel (*backward_input)(const Problem&);
+  FilterKernel (*backward_filter)(const Problem&);
+  void (*convert_to_compute)(DataType, const void*, void*, int64_t);
+};
+
+#define DW_INSTRUCTION_SET(ISA, AVAILABLE) \
+  {#ISA,                                   \
+   AVAILABLE,                              \
+   ISA::forward,                           \
+   ISA::backward_input,                    \
+   ISA::backward_filter,                   \
+   ISA::convert_to_compute}
+
+InstructionSet choose_instruction_set() {
+  const InstructionSet sets[] = {
+      // best first
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+      DW_INSTRUCTION_SET(
+          avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")),
+      // every processor with AVX2 and FMA has F16C, which g++ 12 cannot ask for
+      DW_INSTRUCTION_SET(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")),
+#endif
+      DW_INSTRUCTION_SET(baseline, true),
+  };
+  const char* wanted = std::getenv("TFCOMPAT_DW_ISA");
+  std::string known;
+  for (const InstructionSet& set : sets) {
+    if (wanted && *wanted ? wanted == std::string(set.name) && set.available : set.available) {
+      return set;
+    }
+    if (set.available) known += std::string(known.empty() ? "" : ", ") + set.name;
+  }
+  throw std::runtime_error("TFCOMPAT_DW_ISA is '" + std::string(wanted) +
+                           "', but this processor and build offer: " + known +
+                           ". Unset it to use the best one.");
+}
+
+const InstructionSet& instruction_set() {
+  static const InstructionSet chosen = choose_instruction_set();
+  return chosen;
+}
+
+constexpr int64_t kAlignment = 64;
+
+struct Free {
+  void operator()(void* p) const { ::operator delete(p, std::align_val_t(kAlignment)); }
+};
+using Memory = std::unique_ptr<void, Free>;
+
+Memory allocate(int64_t bytes) {
+  return Memory(::operator new(static_cast<size_t>(bytes), std::align_val_t(kAlignment)));
+}
+
+int64_t compute_bytes(const Problem& problem) {
+  return problem.dtype == DataType::kFloat64 ? 8 : 4;
+}
+int64_t storage_bytes(const Problem& problem) {
+  switch (problem.dtype) {
+    case DataType::kFloat64: return 8;
+    case DataType::kFloat32: return 4;
+    default: return 2;
+  }
+}
+
+// A filter or bias in the compute type: itself, or a converted copy in `memory`.
+const void* in_compute_type(const Problem& problem, const void* values, int64_t count,
+                            Memory& memory) {
+  if (!values || compute_bytes(problem) == storage_bytes(problem)) return values;
+  memory = allocate(count * compute_bytes(problem));
+  instruction_set().convert_to_compute(problem.dtype, values, memory.get(), count);
+  return memory.get();
+}
+
+// A thread is worth waking for about this many multiply-adds: tens of microseconds.
+constexpr int64_t kGrainWork = 1 << 18;
+
+int64_t grain(double work, int64_t tasks) {
+  const double per_task = work / static_cast<double>(tasks);
+  return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(kGrainWork) / per_task));
+}
+
+// Multiply-adds of one pass, as if nothing were padded. A double: it may exceed int64.
+double work_of(const Problem& problem) {
+  return static_cast<double>(problem.batch) * static_cast<double>(problem.lanes()) *
+         static_cast<double>(problem.rows.output) * static_cast<double>(problem.cols.output) *
+         static_cast<double>(problem.taps());
+}
+
+// Input channels of one NHWC task: the weights of all taps should stay in half of a level-1 cache,
+// and a cut must not be narrower than a cache line.
+int64_t channel_chunk(const Problem& problem) {
+  constexpr int64_t kWeightBytes = 16 << 10;
+  const int64_t per_channel = problem.taps() * problem.multiplier * compute_bytes(problem);
+  const int64_t channels = std::clamp<int64_t>(kWeightBytes / per_channel, 16, 128) / 16 * 16;
+  return std::min(problem.channels, channels);
+}
+
+// Destination rows of one NCHW task: enough that the source rows which neighbouring tasks share,
+// and both write to scratch, stay a small part.
+int64_t row_block(const Axis& axis, const Gather& gather) {
+  const int64_t reach = (axis.kernel - 1) * axis.dilation + 1;
+  return std::min(gather.destinations, std::max<int64_t>(16, 2 * reach));
+}
+
+void run_gather(const GatherKernel& kernel, const GatherCall& call, ParallelFor parallel_for) {
+  const int64_t tasks = kernel.tasks(call);
+  const int64_t bytes = kernel.scratch_bytes(call);
+  parallel_for(tasks, grain(work_of(call.problem), tasks), [&](int64_t begin, int64_t end) {
+    const Memory scratch = allocate(bytes);
+    kernel.run(call, begin, end, scratch.get());
+  });
+}
+
+void gather(const GatherKernel& kernel, const Problem& problem, const Gather& down,
+            const Gather& across, const void* source, const void* filter, const void* bias,
+            void* destination, ParallelFor parallel_for) {
+  const AxisPlanner rows(problem.rows, down);
+  const AxisPlanner cols(problem.cols, across);
+  Memory filter_memory;
+  Memory bias_memory;
+  const void* weights =
+      in_compute_type(problem, filter, problem.taps() * problem.lanes(), filter_memory);
+  const void* offsets = in_compute_type(problem, bias, problem.lanes(), bias_memory);
+  const int64_t chunk =
+      problem.channels_last ? channel_chunk(problem) : row_block(problem.rows, down);
+  run_gather(kernel,
+             {problem, rows.plan(), cols.plan(), source, weights, offsets, destination, chunk,
+              most_source_rows(problem.rows, down, chunk)},
+             parallel_for);
+}
+
+// How many partial results a filter gradient is summed in. A function of the shape alone, so that
+// the result is the same for any number of threads; bounded so that the partials stay below an
+// eighth of the input (or at one).
+int64_t filter_groups(const Problem& problem) {
+  constexpr int64_t kMost = 64;
+  const double input = static_cast<double>(problem.batch) * static_cast<double>(problem.channels) *
+                       static_cast<double>(problem.rows.input) *
+                       static_cast<double>(problem.cols.input) *
+                       static_cast<double>(storage_bytes(problem));
+  const double partial = static_cast<double>(problem.taps() + 1) *
+                         static_cast<double>(problem.lanes() * compute_bytes(problem));
+  const int64_t rows = problem.batch * problem.rows.output;
+  const double fit = std::min(input / 8 / partial, static_cast<double>(kMost));
+  return std::clamp<int64_t>(static_cast<int64_t>(fit), 1, std::max<int64_t>(1, rows));
+}
+
+}  // namespace
+
+void forward(const Problem& problem, const void* input, const void* filter, const void* bias,
+             void* output, ParallelFor parallel_for) {
+  gather(instruction_set().forward(problem), problem, gather_forward(problem.rows),
+         gather_forward(problem.cols), input, filter, bias, output, parallel_for);
+}
+
+void backward_input(const Problem& problem, const void* grad, const void* filter,
+                    void* input_gradient, ParallelFor parallel_for) {
+  gather(instruction_set().backward_input(problem), problem, gather_backward_input(problem.rows),
+         gather_backward_input(problem.cols), grad, filter, nullptr, input_gradient, parallel_for);
+}
+
+void backward_filter(const Problem& problem, const void* input, const void* grad,
+                     void* filter_gradient, void* bias_gradient, ParallelFor parallel_for) {
+  const FilterKernel kernel = instruction_set().backward_filter(problem);
+  const AxisPlanner rows(problem.rows, gather_forward(problem.rows));
+  const AxisPlanner cols(problem.cols, gather_forward(problem.cols));
+  const int64_t all_rows = problem.batch * problem.rows.output;
+  const int64_t group_rows = ceil_div(all_rows, filter_groups(problem));
+  const int64_t groups = ceil_div(all_rows, group_rows);
+  const int64_t size = (problem.taps() + 1) * problem.lanes();
+  const Memory partials = allocate(groups * size * compute_bytes(problem));
+  const FilterCall call = {problem,
+                           rows.plan(),
+                           cols.plan(),
+                           input,
+                           grad,
+                           partials.get(),
+                           filter_gradient,
+                           bias_gradient,
+                           groups,
+                           group_rows,
+                           channel_chunk(problem),
+                           most_source_rows(problem.rows, rows.plan().gather, kBlockRows)};
+  const int64_t tasks = kernel.tasks(call);
+  const int64_t bytes = kernel.scratch_bytes(call);
+  parallel_for(tasks, grain(work_of(problem), tasks), [&](int64_t begin, int64_t end) {
+    const Memory scratch = allocate(bytes);
+    kernel.run(call, begin, end, scratch.get());
+  });
+  parallel_for(size, grain(static_cast<double>(groups * size), size),
+               [&](int64_t begin, int64_t end) { kernel.reduce(call, begin, end); });
+}
+
+const char* isa_name() { return instruction_set().name; }
+
+}  // namespace tfcompat_dw::cpu

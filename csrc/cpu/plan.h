@@ -1,0 +1,80 @@
+// The taps of one axis, laid out for the kernels. A pure function of the problem.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "kernels.h"
+
+namespace tfcompat_dw::cpu {
+
+class AxisPlanner {
+ public:
+  AxisPlanner(const Axis& axis, const Gather& gather) : gather_(gather) {
+    const int64_t classes = std::min(gather.classes, gather.destinations);
+    add_taps(axis, classes);
+    of_destination_.resize(gather.destinations);
+    for (int64_t r = 0; r < classes; ++r) {
+      for (int64_t q = 0; q < gather.members(r); ++q) {
+        of_destination_[r + q * gather.classes] = taps_of_member(of_class_[r], q);
+      }
+    }
+  }
+
+  AxisPlan plan() const {
+    return {gather_, taps_.data(), of_class_.data(), of_destination_.data()};
+  }
+
+ private:
+  // Sorts the kernel positions by class; positions of classes without destinations are dropped.
+  void add_taps(const Axis& axis, int64_t classes) {
+    const int64_t step = gather_.source_step;
+    const int64_t line = ceil_div(gather_.sources, step);
+    std::vector<std::pair<int64_t, int64_t>> order;  // class, kernel position
+    order.reserve(axis.kernel);
+    for (int64_t k = 0; k < axis.kernel; ++k) {
+      const int64_t r = tap_class(gather_, axis, k);
+      if (r < classes) order.emplace_back(r, k);
+    }
+    std::sort(order.begin(), order.end());
+    of_class_.assign(classes, {0, 0});
+    taps_.reserve(order.size());
+    for (const auto& [r, k] : order) {
+      const int64_t offset = tap_offset(gather_, axis, k);
+      const int64_t index = static_cast<int64_t>(taps_.size());
+      if (of_class_[r].end == 0) of_class_[r].begin = index;
+      of_class_[r].end = index + 1;
+      taps_.push_back(
+          {k, offset, step == 1 ? offset : floor_mod(offset, step) * line + floor_div(offset, step),
+           inside(offset, step, gather_.sources, gather_.members(r))});
+    }
+  }
+
+  // Offsets are monotonic inside a class, so the taps that meet a source are neighbours.
+  Range taps_of_member(Range taps, int64_t q) const {
+    const int64_t low = -q * gather_.source_step;  // least offset that meets a source
+    const int64_t high = low + gather_.sources;    // least that no longer does
+    const bool rising = gather_.forward;
+    const auto first = taps_.begin() + taps.begin;
+    const auto last = taps_.begin() + taps.end;
+    const auto begin = std::partition_point(
+        first, last, [=](const Tap& t) { return rising ? t.offset < low : t.offset >= high; });
+    const auto end = std::partition_point(
+        begin, last, [=](const Tap& t) { return rising ? t.offset < high : t.offset >= low; });
+    return {begin - taps_.begin(), end - taps_.begin()};
+  }
+
+  Gather gather_;
+  std::vector<Tap> taps_;
+  std::vector<Range> of_class_;
+  std::vector<Range> of_destination_;
+};
+
+// The most source rows that `block` neighbouring destination rows can meet, one after the other.
+inline int64_t most_source_rows(const Axis& axis, const Gather& gather, int64_t block) {
+  const int64_t reach = (axis.kernel - 1) * axis.dilation;
+  const int64_t rows = gather.forward ? (block - 1) * axis.stride + reach + 1
+                                      : (block - 1 + reach) / axis.stride + 2;
+  return std::min(rows, gather.sources);
+}
+
+}  // namespace tfcompat_dw::cpu

@@ -1,0 +1,225 @@
+// Vectors of the compute type, in the width of the instruction set that is being compiled.
+// No include guard: each_isa.h compiles it once per instruction set, inside that set's namespace.
+// 16-bit floats are loaded as float32 and rounded to nearest even when stored.
+
+#define DW_INLINE inline __attribute__((always_inline))
+
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float Type __attribute__((vector_size(DW_VECTOR_BYTES)));
+  typedef float Unaligned __attribute__((vector_size(DW_VECTOR_BYTES), aligned(4), may_alias));
+  typedef int32_t Index __attribute__((vector_size(DW_VECTOR_BYTES)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double Type __attribute__((vector_size(DW_VECTOR_BYTES)));
+  typedef double Unaligned __attribute__((vector_size(DW_VECTOR_BYTES), aligned(8), may_alias));
+  typedef int64_t Index __attribute__((vector_size(DW_VECTOR_BYTES)));
+};
+
+template <class T>
+using Vector = typename VectorOf<T>::Type;
+template <class T>
+using Index = typename VectorOf<T>::Index;  // one signed integer per lane; also a lane mask
+template <class T>
+constexpr int kLanes = DW_VECTOR_BYTES / sizeof(T);
+
+typedef uint32_t Bits __attribute__((vector_size(DW_VECTOR_BYTES)));
+typedef uint16_t HalfBits __attribute__((vector_size(DW_VECTOR_BYTES / 2)));
+typedef uint16_t HalfBitsUnaligned
+    __attribute__((vector_size(DW_VECTOR_BYTES / 2), aligned(2), may_alias));
+
+// ---- float32 <-> 16-bit, lane by lane -----------------------------------------------------------
+
+DW_INLINE Vector<float> widen(HalfBits bits, BFloat16) {
+  return reinterpret_cast<Vector<float>>(__builtin_convertvector(bits, Bits) << 16);
+}
+
+DW_INLINE HalfBits round_to(Vector<float> value, BFloat16) {
+  const Bits bits = reinterpret_cast<Bits>(value);
+  const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // nearest, ties to even
+  const Bits nan = (bits >> 16) | 0x40;                             // quiet, sign and payload kept
+  return __builtin_convertvector((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded, HalfBits);
+}
+
+#if defined(DW_HAVE_F16C) && DW_VECTOR_BYTES == 64
+DW_INLINE Vector<float> widen(HalfBits bits, Float16) {
+  return reinterpret_cast<Vector<float>>(
+      _mm512_maskz_cvtph_ps(0xffff, reinterpret_cast<__m256i>(bits)));
+}
+DW_INLINE HalfBits round_to(Vector<float> value, Float16) {
+  return reinterpret_cast<HalfBits>(
+      _mm512_maskz_cvtps_ph(0xffff, reinterpret_cast<__m512>(value), _MM_FROUND_TO_NEAREST_INT));
+}
+#elif defined(DW_HAVE_F16C)
+DW_INLINE Vector<float> widen(HalfBits bits, Float16) {
+  return reinterpret_cast<Vector<float>>(_mm256_cvtph_ps(reinterpret_cast<__m128i>(bits)));
+}
+DW_INLINE HalfBits round_to(Vector<float> value, Float16) {
+  return reinterpret_cast<HalfBits>(
+      _mm256_cvtps_ph(reinterpret_cast<__m256>(value), _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+DW_INLINE Vector<float> widen(HalfBits half, Float16) {
+  const Bits bits = __builtin_convertvector(half, Bits);
+  const Bits magnitude = bits & 0x7fff;
+  const Bits shifted = magnitude << 13;
+  const Bits normal = shifted + (112u << 23);    // rebias the exponent from 15 to 127
+  const Bits infinite = shifted + (224u << 23);  // exponent 31 becomes 255
+  const Bits one = shifted - shifted + (113u << 23);
+  const Bits subnormal =  // the float adder normalises
+      reinterpret_cast<Bits>(reinterpret_cast<Vector<float>>(shifted + (113u << 23)) -
+                             reinterpret_cast<Vector<float>>(one));
+  const Bits value = magnitude >= 0x7c00 ? infinite : magnitude < 0x400 ? subnormal : normal;
+  return reinterpret_cast<Vector<float>>(value | ((bits & 0x8000) << 16));
+}
+DW_INLINE HalfBits round_to(Vector<float> value, Float16) {
+  const Bits bits = reinterpret_cast<Bits>(value);
+  const Bits magnitude = bits & 0x7fffffff;
+  const Bits rounded = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+  const Bits half = magnitude - magnitude + 0x3f000000;  // 0.5: its ulp is a subnormal's
+  const Bits subnormal = reinterpret_cast<Bits>(reinterpret_cast<Vector<float>>(magnitude) +
+                                                reinterpret_cast<Vector<float>>(half)) -
+                         half;
+  Bits result = magnitude < 0x38800000 ? subnormal : rounded;
+  result = magnitude >= 0x477ff000 ? result - result + 0x7c00 : result;  // 65520 and up: infinity
+  result = magnitude > 0x7f800000 ? result - result + 0x7e00 : result;   // NaN
+  return __builtin_convertvector(result | ((bits >> 16) & 0x8000), HalfBits);
+}
+#endif
+
+// ---- loads and stores ---------------------------------------------------------------------------
+
+// The compute type of a storage type.
+template <class S>
+struct ComputeOf {
+  using Type = float;
+};
+template <>
+struct ComputeOf<double> {
+  using Type = double;
+};
+template <class S>
+using Compute = typename ComputeOf<S>::Type;
+
+template <class T>
+DW_INLINE Vector<T> broadcast(T value) {
+  return value - Vector<T>{};
+}
+
+template <class T>
+DW_INLINE Index<T> lane_numbers() {
+  Index<T> numbers;
+  for (int i = 0; i < kLanes<T>; ++i) numbers[i] = i;
+  return numbers;
+}
+
+DW_INLINE Vector<float> load(const float* p) {
+  return *reinterpret_cast<const VectorOf<float>::Unaligned*>(p);
+}
+DW_INLINE Vector<double> load(const double* p) {
+  return *reinterpret_cast<const VectorOf<double>::Unaligned*>(p);
+}
+template <class S>
+DW_INLINE Vector<float> load(const S* p) {
+  return widen(*reinterpret_cast<const HalfBitsUnaligned*>(p), S{});
+}
+
+DW_INLINE void store(float* p, Vector<float> v) {
+  *reinterpret_cast<VectorOf<float>::Unaligned*>(p) = v;
+}
+DW_INLINE void store(double* p, Vector<double> v) {
+  *reinterpret_cast<VectorOf<double>::Unaligned*>(p) = v;
+}
+template <class S>
+DW_INLINE void store(S* p, Vector<float> v) {
+  *reinterpret_cast<HalfBitsUnaligned*>(p) = round_to(v, S{});
+}
+
+// Lane i holds p[i] for i in [begin, end) and 0 elsewhere; nothing outside is touched in memory.
+#if DW_VECTOR_BYTES == 64
+DW_INLINE uint32_t lane_mask(int begin, int end) { return (1u << end) - (1u << begin); }
+DW_INLINE Vector<float> load_lanes(const float* p, int begin, int end) {
+  return reinterpret_cast<Vector<float>>(
+      _mm512_maskz_loadu_ps(static_cast<__mmask16>(lane_mask(begin, end)), p));
+}
+DW_INLINE Vector<double> load_lanes(const double* p, int begin, int end) {
+  return reinterpret_cast<Vector<double>>(
+      _mm512_maskz_loadu_pd(static_cast<__mmask8>(lane_mask(begin, end)), p));
+}
+template <class S>
+DW_INLINE Vector<float> load_lanes(const S* p, int begin, int end) {
+  return widen(reinterpret_cast<HalfBits>(
+                   _mm256_maskz_loadu_epi16(static_cast<__mmask16>(lane_mask(begin, end)), p)),
+               S{});
+}
+DW_INLINE void store_lanes(float* p, Vector<float> v, int count) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>(lane_mask(0, count)),
+                        reinterpret_cast<__m512>(v));
+}
+DW_INLINE void store_lanes(double* p, Vector<double> v, int count) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(lane_mask(0, count)),
+                        reinterpret_cast<__m512d>(v));
+}
+template <class S>
+DW_INLINE void store_lanes(S* p, Vector<float> v, int count) {
+  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>(lane_mask(0, count)),
+                           reinterpret_cast<__m256i>(round_to(v, S{})));
+}
+#else
+#if DW_VECTOR_BYTES == 32
+template <class T>
+DW_INLINE __m256i lane_mask(int begin, int end) {
+  const Index<T> number = lane_numbers<T>();
+  return reinterpret_cast<__m256i>((number >= begin) & (number < end));
+}
+DW_INLINE Vector<float> load_lanes(const float* p, int begin, int end) {
+  return reinterpret_cast<Vector<float>>(_mm256_maskload_ps(p, lane_mask<float>(begin, end)));
+}
+DW_INLINE Vector<double> load_lanes(const double* p, int begin, int end) {
+  return reinterpret_cast<Vector<double>>(_mm256_maskload_pd(p, lane_mask<double>(begin, end)));
+}
+DW_INLINE void store_lanes(float* p, Vector<float> v, int count) {
+  _mm256_maskstore_ps(p, lane_mask<float>(0, count), reinterpret_cast<__m256>(v));
+}
+DW_INLINE void store_lanes(double* p, Vector<double> v, int count) {
+  _mm256_maskstore_pd(p, lane_mask<double>(0, count), reinterpret_cast<__m256d>(v));
+}
+#endif
+template <class S>
+DW_INLINE Vector<Compute<S>> load_lanes(const S* p, int begin, int end) {
+  S lanes[kLanes<Compute<S>>] = {};
+  for (int i = begin; i < end; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+template <class S>
+DW_INLINE void store_lanes(S* p, Vector<Compute<S>> v, int count) {
+  S lanes[kLanes<Compute<S>>];
+  store(lanes, v);
+  for (int i = 0; i < count; ++i) p[i] = lanes[i];
+}
+#endif
+
+DW_INLINE float to_compute(float value) { return value; }
+DW_INLINE double to_compute(double value) { return value; }
+template <class S>
+DW_INLINE float to_compute(S value) {
+  return load_lanes(&value, 0, 1)[0];
+}
+template <class S>
+DW_INLINE void store_scalar(S* p, Compute<S> value) {
+  store_lanes(p, broadcast(value), 1);
+}
+
+// The sum of the lanes, halves folded onto each other: a fixed order for a given vector width.
+template <class T>
+DW_INLINE T sum_of_lanes(Vector<T> v) {
+  T lanes[kLanes<T>];
+  store(lanes, v);
+  for (int width = kLanes<T> / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
