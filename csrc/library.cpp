@@ -1,0 +1,425 @@
+// Schemas, last-guard checks, allocation and dispatch: the only file that knows torch.
+//
+// The Python functions refuse bad arguments with full explanations; the checks here protect direct
+// callers of torch.ops: no argument may crash, read out of bounds or allocate without bound.
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <array>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "cpu/cpu.h"
+#include "window.h"
+
+namespace tfcompat_dw {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Sizes = std::array<int64_t, 4>;
+
+// ---- errors -------------------------------------------------------------------------------------
+
+template <class... Parts>
+[[noreturn]] void fail(const char* op, const Parts&... parts) {
+  std::ostringstream text;
+  text << "tfcompat_dw::" << op << ": ";
+  (text << ... << parts);
+  throw std::runtime_error(text.str());
+}
+
+template <class... Parts>
+void check(bool ok, const char* op, const Parts&... parts) {
+  if (!ok) fail(op, parts...);
+}
+
+// [1, 2, 3] for messages; sizes may be of any length.
+template <class List>
+std::string show(const List& values) {
+  std::ostringstream text;
+  text << '[';
+  for (size_t i = 0; i < values.size(); ++i) text << (i ? ", " : "") << values[i];
+  text << ']';
+  return text.str();
+}
+
+int64_t multiply(const char* op, std::initializer_list<int64_t> factors) {
+  int64_t product = 1;
+  for (const int64_t factor : factors) {
+    if (factor == 0) return 0;
+  }
+  for (const int64_t factor : factors) {
+    check(!__builtin_mul_overflow(product, factor, &product), op,
+          "the sizes of this call exceed 64-bit arithmetic");
+  }
+  return product;
+}
+
+// ---- the argument list that all operators share
+// ---------------------------------------------------
+
+struct Arguments {
+  const char* op;
+  std::vector<int64_t> stride;    // rows, columns
+  std::vector<int64_t> padding;   // top, bottom, left, right
+  std::vector<int64_t> dilation;  // rows, columns
+  bool channels_last;             // names the axes; the memory order is read from the strides
+};
+
+constexpr int64_t kMaxStep = std::numeric_limits<int32_t>::max();
+
+void check_list(const char* op, const char* name, const std::vector<int64_t>& values, size_t length,
+                int64_t least) {
+  check(values.size() == length, op, name, " must hold ", length, " integers, got ", show(values));
+  for (const int64_t value : values) {
+    check(value >= least && value <= kMaxStep, op, name, " must be in [", least, ", ", kMaxStep,
+          "], got ", show(values));
+  }
+}
+
+void check_arguments(const Arguments& args) {
+  check_list(args.op, "stride", args.stride, 2, 1);
+  check_list(args.op, "padding", args.padding, 4, 0);
+  check_list(args.op, "dilation", args.dilation, 2, 1);
+}
+
+// The axes of a 4-D tensor under both names.
+struct Axes {
+  int rows, cols, channels;
+};
+Axes axes(bool channels_last) { return channels_last ? Axes{1, 2, 3} : Axes{2, 3, 1}; }
+
+Sizes sizes_of(const Tensor& tensor) {
+  Sizes sizes;
+  for (int i = 0; i < 4; ++i) sizes[i] = tensor.size(i);
+  return sizes;
+}
+
+Sizes checked_sizes(const char* op, const char* name, const std::vector<int64_t>& sizes) {
+  check(sizes.size() == 4, op, name, " must hold 4 integers, got ", show(sizes));
+  for (const int64_t size : sizes)
+    check(size >= 0, op, name, " must not be negative, got ", show(sizes));
+  return {sizes[0], sizes[1], sizes[2], sizes[3]};
+}
+
+std::optional<DataType> data_type(ScalarType type) {
+  switch (type) {
+    case ScalarType::Double: return DataType::kFloat64;
+    case ScalarType::Float: return DataType::kFloat32;
+    case ScalarType::BFloat16: return DataType::kBFloat16;
+    case ScalarType::Half: return DataType::kFloat16;
+    default: return std::nullopt;
+  }
+}
+
+void check_tensor(const char* op, const char* name, const Tensor& tensor, int64_t rank,
+                  const Tensor& model) {
+  check(tensor.defined(), op, name, " is undefined");
+  check(tensor.is_cpu(), op, name, " must be on the CPU, as the other tensors");
+  check(tensor.dim() == rank, op, name, " must have ", rank, " dimensions, got ", tensor.dim());
+  check(data_type(tensor.scalar_type()).has_value(), op, name,
+        " must be float64, float32, bfloat16 or float16");
+  check(tensor.scalar_type() == model.scalar_type(), op, "all tensors must have one dtype; ", name,
+        " differs");
+}
+
+Axis checked_axis(const char* op, const char* name, int64_t input, int64_t kernel, int64_t stride,
+                  int64_t dilation, int64_t before, int64_t after) {
+  check(kernel >= 1 && kernel <= kMaxStep, op, "the filter's ", name, " must be in [1, ", kMaxStep,
+        "], got ", kernel);
+  int64_t padded = 0;
+  check(!__builtin_add_overflow(input, before + after, &padded), op, "the padded ", name,
+        " exceed 64-bit arithmetic");
+  const int64_t window = (kernel - 1) * dilation + 1;  // below 2^62, see kMaxStep
+  check(window <= padded || input == 0, op, "a window of ", window, " ", name,
+        " does not fit into ", input, " + ", before, " + ", after, " padded ones");
+  const int64_t output = max64(0, floor_div(padded - window, stride) + 1);
+  return {input, output, kernel, stride, dilation, before};
+}
+
+// Everything but memory order: from the sizes of input and filter.
+Problem checked_problem(const Arguments& args, const Sizes& input, const Sizes& filter,
+                        ScalarType type) {
+  check_arguments(args);
+  const Axes at = axes(args.channels_last);
+  check(input[at.channels] == filter[2], args.op, "the filter is for ", filter[2],
+        " input channels, the input has ", input[at.channels]);
+  Problem problem;
+  problem.batch = input[0];
+  problem.channels = filter[2];
+  problem.multiplier = filter[3];
+  problem.rows = checked_axis(args.op, "rows", input[at.rows], filter[0], args.stride[0],
+                              args.dilation[0], args.padding[0], args.padding[1]);
+  problem.cols = checked_axis(args.op, "columns", input[at.cols], filter[1], args.stride[1],
+                              args.dilation[1], args.padding[2], args.padding[3]);
+  problem.channels_last = args.channels_last;
+  problem.dtype = *data_type(type);
+  // every count that kernels form stays in int64, with room for a factor of 64
+  const int64_t lanes = multiply(args.op, {problem.channels, problem.multiplier, 64});
+  multiply(args.op,
+           {problem.batch, lanes, max64(1, problem.rows.output), max64(1, problem.cols.output)});
+  multiply(args.op,
+           {problem.batch, lanes, max64(1, problem.rows.input), max64(1, problem.cols.input)});
+  multiply(args.op, {lanes, problem.rows.kernel, problem.cols.kernel});
+  return problem;
+}
+
+Sizes with_channels(bool channels_last, int64_t batch, int64_t rows, int64_t cols,
+                    int64_t channels) {
+  return channels_last ? Sizes{batch, rows, cols, channels} : Sizes{batch, channels, rows, cols};
+}
+Sizes output_sizes(const Problem& problem, bool channels_last) {
+  return with_channels(channels_last, problem.batch, problem.rows.output, problem.cols.output,
+                       problem.lanes());
+}
+
+void check_grad(const Arguments& args, const Problem& problem, const Tensor& grad) {
+  const Sizes expected = output_sizes(problem, args.channels_last);
+  check(sizes_of(grad) == expected, args.op, "grad must have the forward result's size ",
+        show(expected), ", got ", show(sizes_of(grad)));
+}
+
+// ---- memory order (the rule is explained in tfcompat_dw/layout.py)
+// ---------------------------------
+
+// The axes of a tensor from outermost to innermost, if stored in the given order.
+std::array<int, 4> storage_axes(bool channels_last, bool channels_last_in_memory) {
+  if (channels_last == channels_last_in_memory) return {0, 1, 2, 3};
+  return channels_last ? std::array<int, 4>{0, 3, 1, 2} : std::array<int, 4>{0, 2, 3, 1};
+}
+
+// The strides of a dense tensor of these sizes, by torch's own rule for sizes of zero.
+Sizes dense_strides(const Sizes& sizes, const std::array<int, 4>& order) {
+  Sizes strides;
+  int64_t stride = 1;
+  for (int i = 3; i >= 0; --i) {
+    strides[order[i]] = stride;
+    stride *= max64(sizes[order[i]], 1);
+  }
+  return strides;
+}
+
+bool is_dense(const Tensor& tensor, const std::array<int, 4>& order) {
+  if (tensor.numel() == 0) return true;
+  const Sizes sizes = sizes_of(tensor);
+  const Sizes strides = dense_strides(sizes, order);
+  for (int i = 0; i < 4; ++i) {
+    if (sizes[i] != 1 && tensor.stride(i) != strides[i]) return false;
+  }
+  return true;
+}
+
+bool channels_last_in_memory(const Tensor& tensor, bool channels_last) {
+  if (is_dense(tensor, storage_axes(channels_last, channels_last))) return channels_last;
+  if (is_dense(tensor, storage_axes(channels_last, !channels_last))) return !channels_last;
+  const Axes at = axes(channels_last);
+  const int64_t channel = tensor.stride(at.channels);
+  const int64_t column = tensor.stride(at.cols);
+  return channel == column ? channels_last : channel < column;
+}
+
+Tensor empty(const Tensor& like, const Sizes& sizes, bool channels_last, bool in_memory) {
+  if (channels_last == in_memory) return torch::stable::new_empty(like, {sizes.data(), 4});
+  const Sizes strides = dense_strides(sizes, storage_axes(channels_last, in_memory));
+  // aten, not the C shim: it honours torch.utils.deterministic.fill_uninitialized_memory
+  using torch::headeronly::IntHeaderOnlyArrayRef;
+  std::array<StableIValue, 7> stack = {
+      torch::stable::detail::from(like),
+      torch::stable::detail::from(IntHeaderOnlyArrayRef(sizes.data(), 4)),
+      torch::stable::detail::from(IntHeaderOnlyArrayRef(strides.data(), 4)),
+      torch::stable::detail::from(std::optional<ScalarType>()),
+      torch::stable::detail::from(std::optional<torch::headeronly::Layout>()),
+      torch::stable::detail::from(std::optional<torch::stable::Device>()),
+      torch::stable::detail::from(std::optional<bool>())};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::new_empty_strided", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+// The tensor itself where it is dense in the given memory order, else a dense copy.
+Tensor dense(const Tensor& tensor, bool channels_last, bool in_memory) {
+  if (is_dense(tensor, storage_axes(channels_last, in_memory))) return tensor;
+  Tensor copy = empty(tensor, sizes_of(tensor), channels_last, in_memory);
+  return torch::stable::copy_(copy, tensor);
+}
+
+Tensor zero_if_empty(Tensor result, bool nothing_to_add) {
+  return nothing_to_add ? torch::stable::zero_(result) : result;
+}
+
+// ---- CPU kernels
+// ------------------------------------------------------------------------------------
+
+void parallel_for(int64_t tasks, int64_t grain, const cpu::Body& body) {
+  if (tasks <= grain) return body(0, tasks);
+  torch::stable::parallel_for(0, tasks, grain, body);
+}
+
+Tensor forward_cpu(const Tensor& input, const Tensor& filter, const std::optional<Tensor>& bias,
+                   std::vector<int64_t> stride, std::vector<int64_t> padding,
+                   std::vector<int64_t> dilation, bool channels_last) {
+  const Arguments args = {"depthwise_conv2d", std::move(stride), std::move(padding),
+                          std::move(dilation), channels_last};
+  check_tensor(args.op, "input", input, 4, input);
+  check_tensor(args.op, "filter", filter, 4, input);
+  Problem problem = checked_problem(args, sizes_of(input), sizes_of(filter), input.scalar_type());
+  if (bias) {
+    check_tensor(args.op, "bias", *bias, 1, input);
+    check(bias->size(0) == problem.lanes(), args.op, "bias must have ", problem.lanes(),
+          " elements, got ", bias->size(0));
+  }
+  problem.channels_last = channels_last_in_memory(input, channels_last);
+  Tensor output =
+      empty(input, output_sizes(problem, channels_last), channels_last, problem.channels_last);
+  if (output.numel() == 0) return output;
+  const Tensor x = dense(input, channels_last, problem.channels_last);
+  const Tensor f = torch::stable::contiguous(filter);
+  const Tensor b = bias ? torch::stable::contiguous(*bias) : f;
+  cpu::forward(problem, x.const_data_ptr(), f.const_data_ptr(), bias ? b.const_data_ptr() : nullptr,
+               output.mutable_data_ptr(), parallel_for);
+  return output;
+}
+
+Tensor input_gradient(const Arguments& args, Problem problem, const Sizes& input_size,
+                      const Tensor& filter, const Tensor& grad) {
+  problem.channels_last = channels_last_in_memory(grad, args.channels_last);
+  Tensor result = empty(grad, input_size, args.channels_last, problem.channels_last);
+  if (result.numel() == 0 || grad.numel() == 0) return zero_if_empty(result, true);
+  const Tensor g = dense(grad, args.channels_last, problem.channels_last);
+  const Tensor f = torch::stable::contiguous(filter);
+  cpu::backward_input(problem, g.const_data_ptr(), f.const_data_ptr(), result.mutable_data_ptr(),
+                      parallel_for);
+  return result;
+}
+
+// The filter and the bias gradient in one sweep; what is not wanted stays undefined.
+std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem problem,
+                                            const Tensor& input, const Tensor& grad,
+                                            bool filter_wanted, bool bias_wanted) {
+  const std::array<int64_t, 4> filter_size = {problem.rows.kernel, problem.cols.kernel,
+                                              problem.channels, problem.multiplier};
+  const int64_t lanes = problem.lanes();
+  Tensor filter =
+      filter_wanted ? torch::stable::new_empty(grad, {filter_size.data(), 4}) : Tensor();
+  Tensor bias = bias_wanted ? torch::stable::new_empty(grad, {&lanes, 1}) : Tensor();
+  const bool nothing = grad.numel() == 0;
+  if (nothing) {
+    if (filter_wanted) torch::stable::zero_(filter);
+    if (bias_wanted) torch::stable::zero_(bias);
+    return {filter, bias};
+  }
+  problem.channels_last = channels_last_in_memory(input, args.channels_last);
+  const Tensor x = dense(input, args.channels_last, problem.channels_last);
+  const Tensor g = dense(grad, args.channels_last, problem.channels_last);
+  cpu::backward_filter(problem, x.const_data_ptr(), g.const_data_ptr(),
+                       filter_wanted ? filter.mutable_data_ptr() : nullptr,
+                       bias_wanted ? bias.mutable_data_ptr() : nullptr, parallel_for);
+  return {filter, bias};
+}
+
+Tensor backward_input_cpu(std::vector<int64_t> input_size, const Tensor& filter, const Tensor& grad,
+                          std::vector<int64_t> stride, std::vector<int64_t> padding,
+                          std::vector<int64_t> dilation, bool channels_last) {
+  const Arguments args = {"depthwise_conv2d_backward_input", std::move(stride), std::move(padding),
+                          std::move(dilation), channels_last};
+  check_tensor(args.op, "filter", filter, 4, grad);
+  check_tensor(args.op, "grad", grad, 4, grad);
+  const Sizes size = checked_sizes(args.op, "input_size", input_size);
+  const Problem problem = checked_problem(args, size, sizes_of(filter), grad.scalar_type());
+  check_grad(args, problem, grad);
+  return input_gradient(args, problem, size, filter, grad);
+}
+
+Tensor backward_filter_cpu(const Tensor& input, std::vector<int64_t> filter_size,
+                           const Tensor& grad, std::vector<int64_t> stride,
+                           std::vector<int64_t> padding, std::vector<int64_t> dilation,
+                           bool channels_last) {
+  const Arguments args = {"depthwise_conv2d_backward_filter", std::move(stride), std::move(padding),
+                          std::move(dilation), channels_last};
+  check_tensor(args.op, "input", input, 4, grad);
+  check_tensor(args.op, "grad", grad, 4, grad);
+  const Sizes size = checked_sizes(args.op, "filter_size", filter_size);
+  const Problem problem = checked_problem(args, sizes_of(input), size, grad.scalar_type());
+  check_grad(args, problem, grad);
+  return std::get<0>(filter_gradients(args, problem, input, grad, true, false));
+}
+
+std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& input, const Tensor& filter,
+                                                const Tensor& grad, std::vector<int64_t> stride,
+                                                std::vector<int64_t> padding,
+                                                std::vector<int64_t> dilation, bool channels_last,
+                                                std::vector<bool> mask) {
+  const Arguments args = {"depthwise_conv2d_backward", std::move(stride), std::move(padding),
+                          std::move(dilation), channels_last};
+  check(mask.size() == 3, args.op, "mask must hold 3 booleans, got ", mask.size());
+  check_tensor(args.op, "input", input, 4, grad);
+  check_tensor(args.op, "filter", filter, 4, grad);
+  check_tensor(args.op, "grad", grad, 4, grad);
+  const Problem problem =
+      checked_problem(args, sizes_of(input), sizes_of(filter), grad.scalar_type());
+  check_grad(args, problem, grad);
+  Tensor dinput;
+  Tensor dfilter;
+  Tensor dbias;
+  if (mask[0]) dinput = input_gradient(args, problem, sizes_of(input), filter, grad);
+  if (mask[1] || mask[2]) {
+    std::tie(dfilter, dbias) = filter_gradients(args, problem, input, grad, mask[1], mask[2]);
+  }
+  return {dinput, dfilter, dbias};
+}
+
+}  // namespace
+
+// stride: rows, columns. padding: top, bottom, left, right. channels_last names the axes of input,
+// output and gradients; the filter is [kh, kw, in, mult] under both names.
+STABLE_TORCH_LIBRARY(tfcompat_dw, library) {
+  library.def(
+      "depthwise_conv2d(Tensor input, Tensor filter, Tensor? bias, SymInt[2] stride, "
+      "SymInt[4] padding, SymInt[2] dilation, bool channels_last) -> Tensor");
+  library.def(
+      "depthwise_conv2d_backward_input(SymInt[4] input_size, Tensor filter, Tensor grad, "
+      "SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, bool channels_last) -> Tensor");
+  library.def(
+      "depthwise_conv2d_backward_filter(Tensor input, SymInt[4] filter_size, Tensor grad, "
+      "SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, bool channels_last) -> Tensor");
+  library.def(
+      "depthwise_conv2d_backward(Tensor input, Tensor filter, Tensor grad, SymInt[2] stride, "
+      "SymInt[4] padding, SymInt[2] dilation, bool channels_last, bool[3] mask) "
+      "-> (Tensor, Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(tfcompat_dw, CPU, library) {
+  library.impl("depthwise_conv2d", TORCH_BOX(&forward_cpu));
+  library.impl("depthwise_conv2d_backward_input", TORCH_BOX(&backward_input_cpu));
+  library.impl("depthwise_conv2d_backward_filter", TORCH_BOX(&backward_filter_cpu));
+  library.impl("depthwise_conv2d_backward", TORCH_BOX(&backward_cpu));
+}
+
+}  // namespace tfcompat_dw
+
+// Importing the module runs the registrations above; its one function tells what they will use.
+namespace {
+PyObject* cpu_isa(PyObject*, PyObject*) {
+  try {
+    return PyUnicode_FromString(tfcompat_dw::cpu::isa_name());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+    return nullptr;
+  }
+}
+PyMethodDef methods[] = {{"cpu_isa", cpu_isa, METH_NOARGS, "Instruction set of the CPU kernels."},
+                         {nullptr, nullptr, 0, nullptr}};
+PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
+}  // namespace
+
+PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module); }
