@@ -1,0 +1,321 @@
+"""The derivatives: one ``torch.autograd.Function`` per operator, on the Autograd dispatch key.
+
+The forward pass ``F(x, f)`` is linear in the input ``x`` and in the filter ``f``, and its two
+gradients are linear in their own arguments too, so the derivatives of each of the three are the
+other two::
+
+    F(x, f)    d/dx: I(f, g)    d/df: W(x, g)      F: depthwise_conv2d
+    I(f, g)    d/df: W(v, g)    d/dg: F(v, f)      I: depthwise_conv2d_backward_input
+    W(x, g)    d/dx: I(v, g)    d/dg: F(x, v)      W: depthwise_conv2d_backward_filter
+
+(``v``: the gradient that arrives).  Derivatives of every order, forward mode included, are these
+operators again.  The Functions are called by the dispatcher, not by name, so ``torch.compile`` and
+``torch.export`` see one opaque operator, ``torch.func`` transforms nest, and direct callers of
+``torch.ops`` get derivatives as well.
+
+PyTorch has no public way to say all this.  The private names below are all that is used; where one
+is missing, ``register`` falls back to ``torch.library.register_autograd``, which has no forward
+mode and does not nest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from tfcompat_dw import library as _library  # noqa: F401 - defines the operators
+
+OptionalTensor = Tensor | None
+
+# ---- private names of PyTorch ------------------------------------------------------------------
+
+try:
+    from torch._C import (
+        _are_functorch_transforms_active,
+        _AutoDispatchBelowAutograd,
+        _set_fwd_grad_enabled,
+    )
+    from torch._functorch.utils import enable_single_level_autograd_function
+
+    forward_ad._current_level  # noqa: B018 - present or not is the question
+    PRIVATE_NAMES_PRESENT = True
+except (ImportError, AttributeError):  # pragma: no cover - another PyTorch
+    PRIVATE_NAMES_PRESENT = False
+
+
+@contextlib.contextmanager
+def _forward_mode(enabled: bool) -> Iterator[None]:
+    before = torch._C._is_fwd_grad_enabled()
+    _set_fwd_grad_enabled(enabled)
+    try:
+        yield
+    finally:
+        _set_fwd_grad_enabled(before)
+
+
+def _below_autograd(op: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """Runs the kernel.  Grad modes are on again for the outer levels of nested transforms."""
+    with _AutoDispatchBelowAutograd(), torch.enable_grad(), _forward_mode(True):
+        return op(*args)
+
+
+def _forward_mode_active() -> bool:
+    return forward_ad._current_level >= 0
+
+
+def _differentiated(args: Sequence[Any]) -> bool:
+    """Whether a call may have to record derivatives."""
+    if _forward_mode_active():
+        return True
+    return torch.is_grad_enabled() and any(
+        arg.requires_grad for arg in args if isinstance(arg, Tensor)
+    )
+
+
+# ---- the operators' derivatives ----------------------------------------------------------------
+
+
+class _Bilinear(torch.autograd.Function):
+    """What the four Functions share: they save their inputs and nothing else."""
+
+    op: Callable[..., Any]
+
+    @classmethod
+    def dispatch(cls, *args: Any) -> Any:
+        """The Autograd kernel of ``op``."""
+        if not _differentiated(args):
+            with _AutoDispatchBelowAutograd():
+                return cls.op(*args)
+        if not _are_functorch_transforms_active():
+            return cls._apply(args)
+        with enable_single_level_autograd_function():
+            return cls._apply_to_duals(args) if _forward_mode_active() else cls._apply(args)
+
+    @classmethod
+    def _apply(cls, args: Sequence[Any]) -> Any:
+        # Function.apply would bind the arguments by signature and refuse transforms: go below it
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
+
+    @classmethod
+    def _apply_to_duals(cls, args: Sequence[Any]) -> Any:
+        """Forward mode at one level of a nest, by hand: Function.jvp sees only the outermost."""
+        pairs = [forward_ad.unpack_dual(arg) if isinstance(arg, Tensor) else None for arg in args]
+        primals = [pair.primal if pair else arg for pair, arg in zip(pairs, args, strict=True)]
+        tangents = [pair.tangent if pair else None for pair in pairs]
+        result = cls._apply(primals)
+        change = cls.tangent(primals, tangents)
+        return result if change is None else forward_ad.make_dual(result, change)
+
+    @classmethod
+    def forward(cls, *args: Any) -> Any:
+        return _below_autograd(cls.op, args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        tensors = [arg if isinstance(arg, Tensor) else None for arg in inputs]
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+        ctx.inputs = [None if isinstance(arg, Tensor) else arg for arg in inputs]
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def restore(ctx: Any) -> list[Any]:
+        """The inputs of the call."""
+        return [
+            arg if saved is None else saved
+            for saved, arg in zip(ctx.saved_tensors, ctx.inputs, strict=True)
+        ]
+
+    @classmethod
+    def tangent(cls, primals: Sequence[Any], tangents: Sequence[OptionalTensor]) -> Any:
+        raise NotImplementedError
+
+
+def _sum(*terms: OptionalTensor) -> OptionalTensor:
+    present = [term for term in terms if term is not None]
+    if not present:
+        return None
+    total = present[0]
+    for term in present[1:]:
+        total = total + term
+    return total
+
+
+_ops = torch.ops.tfcompat_dw
+
+
+def _forward(input: OptionalTensor, filter: OptionalTensor, *rest: Any) -> OptionalTensor:
+    """``F(input, filter)``, or None (a zero) where either is None."""
+    if input is None or filter is None:
+        return None
+    return cast(Tensor, _ops.depthwise_conv2d(input, filter, *rest))
+
+
+def _backward_input(
+    size: Sequence[int], filter: OptionalTensor, grad: OptionalTensor, *window: Any
+) -> OptionalTensor:
+    if filter is None or grad is None:
+        return None
+    return cast(Tensor, _ops.depthwise_conv2d_backward_input(size, filter, grad, *window))
+
+
+def _backward_filter(
+    input: OptionalTensor, size: Sequence[int], grad: OptionalTensor, *window: Any
+) -> OptionalTensor:
+    if input is None or grad is None:
+        return None
+    return cast(Tensor, _ops.depthwise_conv2d_backward_filter(input, size, grad, *window))
+
+
+def _bias_image(bias: Tensor, like: Tensor, channels_last: bool) -> Tensor:
+    """A bias tangent at every pixel of the output."""
+    shape = (1, 1, 1, -1) if channels_last else (1, -1, 1, 1)
+    return bias.reshape(shape).expand_as(like)
+
+
+class DepthwiseConv2d(_Bilinear):
+    """``F(input, filter) + bias``."""
+
+    op = _ops.depthwise_conv2d
+
+    @staticmethod
+    def backward(ctx: Any, grad: OptionalTensor) -> tuple[OptionalTensor, ...]:
+        input, filter, _, *window = _Bilinear.restore(ctx)
+        mask = ctx.needs_input_grad[:3]
+        none = (None,) * len(window)
+        if grad is None:
+            return (None, None, None, *none)
+        if sum(mask) > 1 or mask[2]:
+            gradients = _ops.depthwise_conv2d_backward(input, filter, grad, *window, mask)
+            return (*gradients, *none)
+        return (
+            _backward_input(input.shape, filter, grad, *window) if mask[0] else None,
+            _backward_filter(input, filter.shape, grad, *window) if mask[1] else None,
+            None,
+            *none,
+        )
+
+    @classmethod
+    def tangent(cls, primals: Sequence[Any], tangents: Sequence[OptionalTensor]) -> Any:
+        input, filter, _, *window = primals
+        d_input, d_filter, d_bias, *_ = tangents
+        change = _sum(
+            _forward(d_input, filter, None, *window),
+            _forward(input, d_filter, d_bias, *window),
+        )
+        if d_bias is not None and d_filter is None:
+            like = change if change is not None else _forward(input, filter, None, *window)
+            image = _bias_image(d_bias, cast(Tensor, like), window[-1])
+            change = image.clone() if change is None else change + image
+        return change
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: OptionalTensor) -> Any:
+        return DepthwiseConv2d.tangent(_Bilinear.restore(ctx), tangents)
+
+
+class DepthwiseConv2dBackwardInput(_Bilinear):
+    """``I(filter, grad)``."""
+
+    op = _ops.depthwise_conv2d_backward_input
+
+    @staticmethod
+    def backward(ctx: Any, v: OptionalTensor) -> tuple[OptionalTensor, ...]:
+        _, filter, grad, *window = _Bilinear.restore(ctx)
+        mask = ctx.needs_input_grad
+        return (
+            None,
+            _backward_filter(v, filter.shape, grad, *window) if mask[1] else None,
+            _forward(v, filter, None, *window) if mask[2] else None,
+            *(None,) * len(window),
+        )
+
+    @classmethod
+    def tangent(cls, primals: Sequence[Any], tangents: Sequence[OptionalTensor]) -> Any:
+        size, filter, grad, *window = primals
+        _, d_filter, d_grad, *_ = tangents
+        return _sum(
+            _backward_input(size, d_filter, grad, *window),
+            _backward_input(size, filter, d_grad, *window),
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: OptionalTensor) -> Any:
+        return DepthwiseConv2dBackwardInput.tangent(_Bilinear.restore(ctx), tangents)
+
+
+class DepthwiseConv2dBackwardFilter(_Bilinear):
+    """``W(input, grad)``."""
+
+    op = _ops.depthwise_conv2d_backward_filter
+
+    @staticmethod
+    def backward(ctx: Any, v: OptionalTensor) -> tuple[OptionalTensor, ...]:
+        input, _, grad, *window = _Bilinear.restore(ctx)
+        mask = ctx.needs_input_grad
+        return (
+            _backward_input(input.shape, v, grad, *window) if mask[0] else None,
+            None,
+            _forward(input, v, None, *window) if mask[2] else None,
+            *(None,) * len(window),
+        )
+
+    @classmethod
+    def tangent(cls, primals: Sequence[Any], tangents: Sequence[OptionalTensor]) -> Any:
+        input, size, grad, *window = primals
+        d_input, _, d_grad, *_ = tangents
+        return _sum(
+            _backward_filter(d_input, size, grad, *window),
+            _backward_filter(input, size, d_grad, *window),
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: OptionalTensor) -> Any:
+        return DepthwiseConv2dBackwardFilter.tangent(_Bilinear.restore(ctx), tangents)
+
+
+def _differentiate_backward(*args: Any) -> tuple[OptionalTensor, ...]:
+    """The fused operator where it is differentiated itself: by the single ones."""
+    input, filter, grad, *window, mask = args
+    return (
+        _backward_input(input.shape, filter, grad, *window) if mask[0] else None,
+        _backward_filter(input, filter.shape, grad, *window) if mask[1] else None,
+        grad.sum((0, 1, 2) if window[-1] else (0, 2, 3)) if mask[2] else None,
+    )
+
+
+def _dispatch_backward(*args: Any) -> Any:
+    """The Autograd kernel of the fused operator."""
+    if _differentiated(args):
+        return _differentiate_backward(*args)
+    with _AutoDispatchBelowAutograd():
+        return _ops.depthwise_conv2d_backward(*args)
+
+
+FUNCTIONS: dict[str, type[_Bilinear]] = {
+    "depthwise_conv2d": DepthwiseConv2d,
+    "depthwise_conv2d_backward_input": DepthwiseConv2dBackwardInput,
+    "depthwise_conv2d_backward_filter": DepthwiseConv2dBackwardFilter,
+}
+
+
+def register(library: torch.library.Library, private_names: bool = PRIVATE_NAMES_PRESENT) -> None:
+    """Registers the Autograd kernel of every operator."""
+    if private_names:
+        for name, function in FUNCTIONS.items():
+            library.impl(name, function.dispatch, "Autograd")
+        library.impl("depthwise_conv2d_backward", _dispatch_backward, "Autograd")
+        return
+    for name, function in FUNCTIONS.items():
+        torch.library.register_autograd(
+            f"tfcompat_dw::{name}",
+            cast(Callable[..., Any], function.backward),
+            setup_context=function.setup_context,
+            lib=library,
+        )
+    library.impl("depthwise_conv2d_backward", _differentiate_backward, "Autograd")
