@@ -1,0 +1,67 @@
+# make demo: a trained TensorFlow network on a real photograph, from a fresh checkout
+# make test: the whole suite        make lint: formatting, style, types
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard csrc/*.* csrc/cpu/*.*) setup.py pyproject.toml
+NETWORK := build/downloads/emotion_model.hdf5
+STEP := tools/step
+ONLINE := Check the network connection (pip must reach PyPI) and run make again.
+
+# The suite and the examples build CPU kernels only; TFCOMPAT_DW_CUDA=1 make ... overrides.
+export TFCOMPAT_DW_CUDA ?= 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Two processes at the least: the two large files of kernels compile side by side.
+export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: demo test lint format walkthrough clean
+
+demo: build/.built
+	@$(BIN)/python examples/demo.py
+
+walkthrough: build/.built
+	@$(BIN)/python examples/walkthrough.py
+
+test: build/.test-packages build/.built $(NETWORK)
+	$(BIN)/python -m pytest
+
+lint: build/.test-packages build/.built
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.* csrc/cpu/*.* tests/kernels/*.cpp)
+
+format: build/.test-packages
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(wildcard csrc/*.* csrc/cpu/*.* tests/kernels/*.cpp)
+
+clean:
+	rm -rf build dist *.egg-info tfcompat_dw/*.so
+
+build/.venv:
+	@tools/check_prerequisites $(PYTHON)
+	@mkdir -p build
+	@$(STEP) "Making .venv" "Install Python's venv module (Debian: python3-venv)." \
+	    $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+build/.demo-packages: build/.venv requirements/demo.txt
+	@$(STEP) "Installing PyTorch and the demo's packages" "$(ONLINE)" \
+	    $(BIN)/pip install -r requirements/demo.txt
+	@touch $@
+
+build/.test-packages: build/.demo-packages requirements/test.txt
+	@$(STEP) "Installing TensorFlow and the test packages" "$(ONLINE)" \
+	    $(BIN)/pip install -r requirements/test.txt
+	@touch $@
+
+build/.built: build/.demo-packages $(SOURCES)
+	@tools/check_prerequisites $(PYTHON)
+	@$(STEP) "Compiling the kernels" "The compiler's message is above." \
+	    $(BIN)/pip install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(NETWORK): build/.built
+	@$(BIN)/python examples/demo.py --fetch-only

@@ -1,0 +1,429 @@
+"""The raw operators: exact results in every memory order, and clean refusals of any nonsense."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import DTYPES, ORDERS, Problem, integers, random_problem, stored
+from torch import Tensor
+
+import tfcompat_dw
+from tfcompat_dw import reference
+from tfcompat_dw.padding import Window
+
+ops = torch.ops.tfcompat_dw
+PLAIN = Window((1, 1), (1, 1, 1, 1), (1, 1), True)
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def assert_exact(problem: Problem) -> None:
+    results, expected = problem.results(), problem.expected()
+    for name, value in expected.items():
+        assert torch.equal(results[name], value), (name, problem.window, problem.input.shape)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_all_passes_are_exact_on_integers(seed: int) -> None:
+    generator = random.Random(seed)
+    for _ in range(15):
+        assert_exact(random_problem(generator))
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_is_exact_on_integers(isa: str) -> None:
+    script = (
+        "import random, sys; sys.path.insert(0, 'tests')\n"
+        "import tfcompat_dw.library as library, test_operators as t\n"
+        f"assert library.CPU_ISA == '{isa}', library.CPU_ISA\n"
+        "generator = random.Random(7)\n"
+        "for _ in range(200): t.assert_exact(t.random_problem(generator))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"TFCOMPAT_DW_ISA": isa, "PATH": "", "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+    )
+    offered = f"'{isa}', but this processor and build offer"
+    assert run.returncode == 0 or offered in run.stderr, run.stderr
+
+
+def test_sizes_at_which_work_is_split_are_exact() -> None:
+    """Many channels (chunks of channels), tall images (blocks of rows), batches (groups)."""
+    generator = random.Random(3)
+    for channels_last, order, size in [
+        (True, "nhwc", (2, 5, 6, 300)),
+        (True, "nhwc", (9, 40, 30, 8)),
+        (False, "nchw", (2, 3, 90, 70)),
+        (False, "nchw", (9, 4, 40, 9)),
+    ]:
+        for kernel, stride, multiplier in [((3, 3), (1, 1), 1), ((5, 4), (2, 3), 2)]:
+            window = Window(stride, (2, 1, 1, 2), (1, 1), channels_last)
+            depth = size[3 if channels_last else 1]
+            space = window.output_size(window.rows_and_columns(size), kernel)
+            shape = (
+                (size[0], *space, depth * multiplier)
+                if channels_last
+                else (size[0], depth * multiplier, *space)
+            )
+            problem = Problem(
+                stored(integers(size, torch.float32, generator), order, channels_last),
+                integers((*kernel, depth, multiplier), torch.float32, generator),
+                integers((depth * multiplier,), torch.float32, generator),
+                stored(integers(shape, torch.float32, generator), order, channels_last),
+                window,
+            )
+            assert_exact(problem)
+
+
+# ---- memory order ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("order", ["nhwc", "nchw"])
+def test_results_keep_the_memory_order_of_their_source(order: str, channels_last: bool) -> None:
+    generator = random.Random(0)
+    shape = (2, 5, 6, 3) if channels_last else (2, 3, 5, 6)
+    other = "nchw" if order == "nhwc" else "nhwc"
+    input = stored(integers(shape, torch.float32, generator), order, channels_last)
+    grad = stored(integers(shape, torch.float32, generator), other, channels_last)
+    filter = integers((3, 3, 3, 1), torch.float32, generator)
+    window = PLAIN._replace(channels_last=channels_last)
+    output = ops.depthwise_conv2d(input, filter, None, *window)
+    d_input, d_filter, _ = ops.depthwise_conv2d_backward(
+        input, filter, grad, *window, [True, True, False]
+    )
+    assert output.stride() == input.stride()
+    assert d_input.stride() == grad.stride()
+    assert d_filter.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels_last"),
+    [((2, 5, 6, 1), True), ((2, 1, 5, 6), False), ((2, 1, 1, 4), True), ((2, 4, 1, 1), False)],
+)
+def test_strides_that_fit_both_orders_count_as_what_the_axes_say(
+    shape: tuple[int, ...], channels_last: bool
+) -> None:
+    depth = shape[3 if channels_last else 1]
+    filter = torch.ones(1, 1, depth, 2)
+    window = Window((1, 1), (0, 0, 0, 0), (1, 1), channels_last)
+    assert ops.depthwise_conv2d(torch.ones(shape), filter, None, *window).is_contiguous()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_values_beside_a_view_are_never_read(order: str) -> None:
+    """The view lies at every offset from a vector boundary, NaN on both sides of it."""
+    generator = random.Random(1)
+    values = integers((1, 3, 5, 3), torch.float32, generator)
+    filter = integers((3, 3, 3, 2), torch.float32, generator)
+    expected = reference.depthwise_conv2d(values, filter, None, *PLAIN)
+    for offset in range(20):
+        buffer = torch.full((offset + values.numel() + 20,), torch.nan)
+        view = buffer[offset : offset + values.numel()].view(values.shape)
+        view.copy_(values)
+        result = ops.depthwise_conv2d(stored(view, order, True), filter, None, *PLAIN)
+        assert torch.equal(result, expected)
+
+
+# ---- what is written, and by whom --------------------------------------------------------------
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """Fresh tensors are filled with NaN, so a result that is not written shows."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("poisoned_memory")
+def test_every_element_of_every_result_is_written() -> None:
+    generator = random.Random(11)
+    for _ in range(100):
+        problem = random_problem(generator)
+        for name, value in problem.results().items():
+            assert not value.isnan().any(), (name, problem.window)
+
+
+def test_inputs_are_never_written() -> None:
+    generator = random.Random(12)
+    for _ in range(50):
+        problem = random_problem(generator)
+        tensors = (problem.input, problem.filter, problem.bias, problem.grad)
+        before = [tensor.clone() for tensor in tensors]
+        problem.results()
+        assert all(map(torch.equal, tensors, before))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_results_are_bitwise_the_same_for_any_number_of_threads(
+    dtype: torch.dtype, channels_last: bool
+) -> None:
+    torch.manual_seed(0)
+    shape = (3, 33, 40, 40) if channels_last else (3, 40, 33, 40)
+    window = PLAIN._replace(channels_last=channels_last)
+    problem = Problem(
+        torch.randn(shape).to(dtype),
+        torch.randn(3, 3, 40, 1).to(dtype),
+        torch.randn(40).to(dtype),
+        torch.randn(shape).to(dtype),
+        window,
+    )
+    torch.set_num_threads(1)
+    once = problem.results()
+    for threads in (1, 2, 3, 7):
+        torch.set_num_threads(threads)
+        for name, value in problem.results().items():
+            assert torch.equal(value, once[name]), (name, threads)
+
+
+# ---- numbers that are not finite ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("order", ["nhwc", "nchw"])
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_padded_taps_add_exactly_nothing(
+    value: float, order: str, channels_last: bool, dtype: torch.dtype
+) -> None:
+    generator = random.Random(5)
+    for stride in ((1, 1), (2, 3)):
+        window = Window(stride, (2, 1, 1, 2), (1, 2), channels_last)
+        for where in ("input", "filter", "grad"):
+            shape = (1, 6, 7, 3) if channels_last else (1, 3, 6, 7)
+            height, width = window.output_size((6, 7), (3, 3))
+            grad_shape = (1, height, width, 6) if channels_last else (1, 6, height, width)
+            tensors = {
+                "input": stored(integers(shape, dtype, generator), order, channels_last),
+                "filter": integers((3, 3, 3, 2), dtype, generator),
+                "bias": integers((6,), dtype, generator),
+                "grad": stored(integers(grad_shape, dtype, generator), order, channels_last),
+            }
+            tensors[where][0, 0, 0, 0] = value
+            problem = Problem(**tensors, window=window)
+            results, expected = problem.results(), problem.expected()
+            for name, exact in expected.items():
+                assert torch.equal(results[name].nan_to_num(99), exact.nan_to_num(99)), (
+                    name,
+                    where,
+                )
+
+
+# ---- nonsense ----------------------------------------------------------------------------------
+
+tensor_like = st.builds(
+    lambda sizes, dtype, transposed: (
+        torch.ones(sizes, dtype=dtype).transpose(0, -1)
+        if transposed and sizes
+        else torch.ones(sizes, dtype=dtype)
+    ),
+    st.lists(st.integers(0, 4), max_size=5),
+    st.sampled_from([torch.float32, torch.float32, torch.float32, torch.float16, torch.int32]),
+    st.booleans(),
+)
+number = st.one_of(
+    st.integers(-2, 4), st.sampled_from([2**31 - 1, 2**31, 2**40, 2**62, -(2**62), 2**63 - 1])
+)
+numbers = st.one_of(
+    st.lists(number, max_size=5), st.lists(st.integers(1, 2), min_size=2, max_size=2)
+)
+plausible_padding = st.lists(st.integers(0, 3), min_size=4, max_size=4)
+window_like = st.tuples(numbers, st.one_of(numbers, plausible_padding), numbers, st.booleans())
+sizes_like = st.one_of(numbers, st.lists(st.integers(0, 4), min_size=4, max_size=4))
+REFUSALS = (RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(tensor_like, tensor_like, st.none() | tensor_like, tensor_like, window_like, sizes_like)
+def test_nonsense_is_refused_or_computed_but_never_crashes(
+    input: Tensor,
+    filter: Tensor,
+    bias: Tensor | None,
+    grad: Tensor,
+    window: tuple,
+    sizes: list[int],
+) -> None:
+    for call in (
+        lambda: ops.depthwise_conv2d(input, filter, bias, *window),
+        lambda: ops.depthwise_conv2d_backward_input(sizes, filter, grad, *window),
+        lambda: ops.depthwise_conv2d_backward_filter(input, sizes, grad, *window),
+        lambda: ops.depthwise_conv2d_backward(input, filter, grad, *window, [True, True, True]),
+    ):
+        with contextlib.suppress(*REFUSALS):
+            call()
+
+
+IMAGE, FILTER = torch.ones(1, 4, 4, 2), torch.ones(3, 3, 2, 1)
+BIG = 2**31 - 1
+REFUSED = {
+    "rank": (lambda: ops.depthwise_conv2d(IMAGE[0], FILTER, None, *PLAIN), "input must have 4 dim"),
+    "filter rank": (
+        lambda: ops.depthwise_conv2d(IMAGE, FILTER[0], None, *PLAIN),
+        "filter must have 4 dimensions, got 3",
+    ),
+    "dtype": (
+        lambda: ops.depthwise_conv2d(IMAGE.int(), FILTER.int(), None, *PLAIN),
+        "input must be float64, float32, bfloat16 or float16",
+    ),
+    "mixed dtypes": (
+        lambda: ops.depthwise_conv2d(IMAGE, FILTER.double(), None, *PLAIN),
+        "all tensors must have one dtype; filter differs",
+    ),
+    "channels": (
+        lambda: ops.depthwise_conv2d(IMAGE, torch.ones(3, 3, 3, 1), None, *PLAIN),
+        "the filter is for 3 input channels, the input has 2",
+    ),
+    "bias": (
+        lambda: ops.depthwise_conv2d(IMAGE, FILTER, torch.ones(3), *PLAIN),
+        "bias must have 2 elements, got 3",
+    ),
+    "stride": (
+        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(stride=(0, 1))),
+        "stride must be in [1, 2147483647], got [0, 1]",
+    ),
+    "stride length": (
+        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(stride=(1,) * 3)),
+        "stride must hold 2 integers, got [1, 1, 1]",
+    ),
+    "padding": (
+        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(padding=(0, 0, -1, 0))),
+        "padding must be in [0, 2147483647], got [0, 0, -1, 0]",
+    ),
+    "window": (
+        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(dilation=(9, 1))),
+        "a window of 19 rows does not fit into 4 + 1 + 1 padded ones",
+    ),
+    "empty kernel": (
+        lambda: ops.depthwise_conv2d(IMAGE, torch.ones(0, 3, 2, 1), None, *PLAIN),
+        "the filter's rows must be in [1, 2147483647], got 0",
+    ),
+    "grad size": (
+        lambda: ops.depthwise_conv2d_backward_input([1, 4, 4, 2], FILTER, IMAGE[:, :3], *PLAIN),
+        "grad must have the forward result's size [1, 4, 4, 2], got [1, 3, 4, 2]",
+    ),
+    "negative size": (
+        lambda: ops.depthwise_conv2d_backward_input([1, -4, 4, 2], FILTER, IMAGE, *PLAIN),
+        "input_size must not be negative, got [1, -4, 4, 2]",
+    ),
+    "64-bit overflow": (
+        lambda: ops.depthwise_conv2d_backward_input([2**40, 4, 2**40, 2], FILTER, IMAGE, *PLAIN),
+        "the sizes of this call exceed 64-bit arithmetic",
+    ),
+    "channels times multiplier": (
+        lambda: ops.depthwise_conv2d_backward_filter(
+            torch.ones(0, 4, 4, 2**40), [3, 3, 2**40, 2**40], IMAGE, *PLAIN
+        ),
+        "the sizes of this call exceed 64-bit arithmetic",
+    ),
+    "too large for memory": (
+        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(padding=(BIG,) * 4)),
+        "",
+    ),
+    "mask": (
+        lambda: ops.depthwise_conv2d_backward(IMAGE, FILTER, IMAGE, *PLAIN, [True]),
+        "",
+    ),
+    "sparse": (
+        lambda: ops.depthwise_conv2d(IMAGE.to_sparse(), FILTER, None, *PLAIN),
+        "tensors must be dense (torch.strided)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_direct_callers_are_told_what_is_wrong(name: str) -> None:
+    call, text = REFUSED[name]
+    with pytest.raises(RuntimeError) as caught:
+        call()
+    assert text in str(caught.value)
+
+
+def test_nothing_in_nothing_out() -> None:
+    for batch, depth, multiplier in [(0, 2, 1), (1, 0, 1), (1, 2, 0)]:
+        input, filter = torch.ones(batch, 4, 4, depth), torch.ones(3, 3, depth, multiplier)
+        output = ops.depthwise_conv2d(input, filter, None, *PLAIN)
+        assert output.shape == (batch, 4, 4, depth * multiplier)
+        d_input, d_filter, d_bias = ops.depthwise_conv2d_backward(
+            input, filter, output, *PLAIN, [True, True, True]
+        )
+        for gradient, like in [(d_input, input), (d_filter, filter)]:
+            assert torch.equal(gradient, torch.zeros_like(like))
+        assert torch.equal(d_bias, torch.zeros(depth * multiplier))
+
+
+# ---- other devices -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", tfcompat_dw.ops._FALLBACKS)
+def test_devices_without_kernels_get_the_reference_with_one_warning(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = random_problem(random.Random(2))
+    arguments = {
+        "depthwise_conv2d": (problem.input, problem.filter, problem.bias, *problem.window),
+        "depthwise_conv2d_backward_input": (
+            list(problem.input.shape),
+            problem.filter,
+            problem.grad,
+            *problem.window,
+        ),
+        "depthwise_conv2d_backward_filter": (
+            problem.input,
+            list(problem.filter.shape),
+            problem.grad,
+            *problem.window,
+        ),
+        "depthwise_conv2d_backward": (
+            problem.input,
+            problem.filter,
+            problem.grad,
+            *problem.window,
+            [True, True, True],
+        ),
+    }[name]
+    assert torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"tfcompat_dw::{name}", "XPU")
+    monkeypatch.setattr(tfcompat_dw.ops, "_warned", set())
+    fallback = tfcompat_dw.ops._on_other_device(name)
+    with pytest.warns(UserWarning, match="has no kernels for device type 'cpu'"):
+        results = fallback(*arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fallback(*arguments)
+    expected = getattr(ops, name)(*arguments)
+    if isinstance(results, Tensor):
+        results, expected = (results,), (expected,)
+    for result, value in zip(results, expected, strict=True):
+        assert torch.equal(result, value)
+        assert result.stride() == value.stride()
+
+
+def test_a_cuda_tensor_is_refused_with_the_remedy() -> None:
+    """No GPU is needed: a tensor subclass claims the device, the fallback answers."""
+
+    class OnCuda(Tensor):
+        device = torch.device("cuda")
+
+    with pytest.raises(RuntimeError, match=r"this build has no CUDA kernels; .* \.cpu\(\)"):
+        tfcompat_dw.ops._on_other_device("depthwise_conv2d")(
+            IMAGE.as_subclass(OnCuda), FILTER, None, *PLAIN
+        )
