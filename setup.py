@@ -2,7 +2,6 @@
 
 Environment:
     TFCOMPAT_DW_CUDA       auto (default), 0 or 1: whether to build CUDA kernels
-    TFCOMPAT_DW_SANITIZE   1: AddressSanitizer and UBSan, for the kernel tests
     MAX_JOBS               compiler processes
 """
 
@@ -18,7 +17,7 @@ try:
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 except ImportError as error:
     sys.exit(
-        f"tfcompat_dw builds against an installed PyTorch >= 2.10, and importing it failed: {error}\n"
+        f"tfcompat_dw builds against an installed PyTorch >= 2.10, and its import failed: {error}\n"
         "Install it first (pip install torch), then: pip install --no-build-isolation ."
     )
 
@@ -37,6 +36,7 @@ def cuda_wanted() -> bool:
 
 
 def extension() -> CppExtension:
+    """All C++ files below csrc/, as one module."""
     sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*.cpp"))
     headers = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*.h"))
     flags = [
@@ -48,14 +48,12 @@ def extension() -> CppExtension:
         "-g0",
         f"-DTORCH_TARGET_VERSION={TORCH_TARGET}",
     ]
-    link: list[str] = []
     print(f"tfcompat_dw: CPU kernels from {len(sources)} files, CUDA kernels: {cuda_wanted()}")
     return CppExtension(
         "tfcompat_dw._C",
         sources,
         depends=headers,
         extra_compile_args={"cxx": flags},
-        extra_link_args=link,
         py_limited_api=True,
     )
 

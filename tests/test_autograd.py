@@ -267,3 +267,23 @@ def test_opcheck(name: str, channels_last: bool, layout: str, requires_grad: boo
     op, operands = arguments[name]
     rest = ([True, True, True],) if name == "all gradients" else ()
     torch.library.opcheck(op.default, (*operands, *window, *rest))
+
+
+# ---- autocast ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_parameters(
+    dtype: torch.dtype,
+) -> None:
+    window = WINDOWS["same"]
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors(window, torch.float32)[:3]]
+    with torch.autocast("cpu", dtype):
+        output = ops.depthwise_conv2d(*leaves, *window)
+        with torch.autocast("cpu", enabled=False):
+            assert ops.depthwise_conv2d(*leaves, *window).dtype == torch.float32
+        double = [leaf.double() for leaf in leaves]
+        assert ops.depthwise_conv2d(*double, *window).dtype == torch.float64
+    assert torch.equal(output, ops.depthwise_conv2d(*(t.to(dtype) for t in leaves), *window))
+    output.sum().backward()
+    assert [leaf.grad.dtype for leaf in leaves] == [torch.float32] * 3

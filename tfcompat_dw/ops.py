@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tfcompat_dw import autograd, reference
 from tfcompat_dw.layout import channels_last_in_memory, empty_in_order
-from tfcompat_dw.padding import Window
+from tfcompat_dw.padding import Window, at_least_zero
 
 _library = torch.library.Library("tfcompat_dw", "IMPL")
 
@@ -25,7 +25,8 @@ _library = torch.library.Library("tfcompat_dw", "IMPL")
 
 def _output_size(input: Tensor, filter: Tensor, window: Window) -> list[int]:
     kernel = (filter.shape[0], filter.shape[1])
-    height, width = window.output_size(window.rows_and_columns(input.shape), kernel)
+    sizes = window.output_size(window.rows_and_columns(input.shape), kernel)
+    height, width = map(at_least_zero, sizes)  # below zero: an empty image without padding
     channels = filter.shape[2] * filter.shape[3]
     if window.channels_last:
         return [input.shape[0], height, width, channels]
@@ -135,5 +136,29 @@ def _on_other_device(name: str) -> Callable[..., Any]:
 for _name in _FALLBACKS:
     torch.library.register_fake(f"tfcompat_dw::{_name}", _FAKES[_name])
     _library.impl(_name, _on_other_device(_name), "CompositeExplicitAutograd")
+
+
+# ---- autocast ----------------------------------------------------------------------------------
+
+
+def _autocast(device: str) -> Callable[..., Any]:
+    """As conv2d: float32 and 16-bit operands in the autocast dtype, float64 left alone."""
+
+    def run(input: Tensor, filter: Tensor, bias: Tensor | None, *window: Any) -> Any:
+        dtype = torch.get_autocast_dtype(device)
+        operands = [
+            operand.to(dtype)
+            if operand is not None and operand.is_floating_point() and operand.dtype != torch.double
+            else operand
+            for operand in (input, filter, bias)
+        ]
+        with torch.autocast(device, enabled=False):
+            return torch.ops.tfcompat_dw.depthwise_conv2d(*operands, *window)
+
+    return run
+
+
+_library.impl("depthwise_conv2d", _autocast("cpu"), "AutocastCPU")
+_library.impl("depthwise_conv2d", _autocast("cuda"), "AutocastCUDA")
 
 autograd.register(_library)

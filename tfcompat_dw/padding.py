@@ -67,6 +67,11 @@ def dilated_kernel(kernel: int, dilation: int) -> int:
     return (kernel - 1) * dilation + 1
 
 
+def at_least_zero(size: int) -> int:
+    """``max(0, size)`` without a branch on a SymInt, and without sym_max's time for an int."""
+    return max(0, size) if isinstance(size, int) else cast(int, torch.sym_max(0, size))
+
+
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
     """(before, after) of TensorFlow's SAME: ``ceil(size / stride)`` outputs, the odd one after.
 
@@ -75,9 +80,7 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
     """
     outputs = (size + stride - 1) // stride
     missing = (outputs - 1) * stride + dilated_kernel(kernel, dilation) - size
-    # It is negative where the stride steps over the last inputs.  max() would branch on a SymInt,
-    # but sym_max() takes ten times its time.
-    total = max(0, missing) if isinstance(missing, int) else cast(int, torch.sym_max(0, missing))
+    total = at_least_zero(missing)  # negative where the stride steps over the last inputs
     before = total // 2
     return before, total - before
 

@@ -14,20 +14,20 @@ void dot_block(const T* grad, const T* line, const Tap* taps, T* sums) {
   Range common = taps[0].members;
   int64_t end = common.end;
   int64_t begin = common.begin;
-  for (int t = 1; t < N; ++t) {
+  DW_UNROLL for (int t = 1; t < N; ++t) {
     common = {max64(common.begin, taps[t].members.begin), min64(common.end, taps[t].members.end)};
     begin = min64(begin, taps[t].members.begin);
     end = max64(end, taps[t].members.end);
   }
   Vector<T> sum[N];
-  for (int t = 0; t < N; ++t) sum[t] = load(sums + t * kWidth);
+  DW_UNROLL for (int t = 0; t < N; ++t) sum[t] = load(sums + t * kWidth);
   for (int64_t j = begin; j < end; j += kWidth) {
     if (j >= common.begin && j + kWidth <= common.end) {
       const Vector<T> g = load(grad + j);
-      for (int t = 0; t < N; ++t) sum[t] += g * load(line + taps[t].position + j);
+      DW_UNROLL for (int t = 0; t < N; ++t) sum[t] += g * load(line + taps[t].position + j);
       continue;
     }
-    for (int t = 0; t < N; ++t) {  // lanes without an input are 0 on both sides: 0 * 0 is added
+    DW_UNROLL for (int t = 0; t < N; ++t) {  // lanes without an input are 0 on both sides: 0 * 0 is added
       const int first = static_cast<int>(min64(max64(taps[t].members.begin - j, 0), kWidth));
       const int last = static_cast<int>(min64(max64(taps[t].members.end - j, 0), kWidth));
       if (first >= last) continue;
@@ -35,7 +35,7 @@ void dot_block(const T* grad, const T* line, const Tap* taps, T* sums) {
           load_lanes(grad + j, first, last) * load_lanes(line + taps[t].position + j, first, last);
     }
   }
-  for (int t = 0; t < N; ++t) store(sums + t * kWidth, sum[t]);
+  DW_UNROLL for (int t = 0; t < N; ++t) store(sums + t * kWidth, sum[t]);
 }
 
 template <class T>

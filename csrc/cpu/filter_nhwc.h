@@ -23,12 +23,12 @@ template <int R, int N, class S, class Lanes>
 DW_INLINE void correlate(const FilterSweep<S>& sweep, const Tap* taps, Range range,
                          const Lanes& lanes, Vector<Compute<S>> (&sum)[R][N]) {
   int64_t offset[N];
-  for (int t = 0; t < N; ++t) offset[t] = taps[t].offset * sweep.channels;
+  DW_UNROLL for (int t = 0; t < N; ++t) offset[t] = taps[t].offset * sweep.channels;
   for (int64_t q = range.begin; q < range.end; ++q) {
     const auto g = lanes.outputs(sweep.grad + q * sweep.lanes);
-    for (int r = 0; r < R; ++r) {
+    DW_UNROLL for (int r = 0; r < R; ++r) {
       const S* x = sweep.input[r] + q * sweep.step;
-      for (int t = 0; t < N; ++t) sum[r][t] += g * lanes.source(x + offset[t]);
+      DW_UNROLL for (int t = 0; t < N; ++t) sum[r][t] += g * lanes.source(x + offset[t]);
     }
   }
 }
@@ -40,28 +40,28 @@ void tap_block(const FilterSweep<S>& sweep, const Tap* taps, const Lanes& lanes,
                int64_t row_stride, int64_t tap_stride) {
   using T = Compute<S>;
   Range common = taps[0].members;
-  for (int t = 1; t < N; ++t) {
+  DW_UNROLL for (int t = 1; t < N; ++t) {
     common.begin = max64(common.begin, taps[t].members.begin);
     common.end = min64(common.end, taps[t].members.end);
   }
   if (common.end < common.begin) common.end = common.begin;
 
   Vector<T> sum[R][N];
-  for (int r = 0; r < R; ++r) {
-    for (int t = 0; t < N; ++t) sum[r][t] = load(sums + r * row_stride + t * tap_stride);
+  DW_UNROLL for (int r = 0; r < R; ++r) {
+    DW_UNROLL for (int t = 0; t < N; ++t) sum[r][t] = load(sums + r * row_stride + t * tap_stride);
   }
   correlate<R, N>(sweep, taps, common, lanes, sum);
-  for (int t = 0; t < N; ++t) {
+  DW_UNROLL for (int t = 0; t < N; ++t) {
     const Range own = taps[t].members;
     if (own.begin == common.begin && own.end == common.end) continue;
     Vector<T> rest[R][1];
-    for (int r = 0; r < R; ++r) rest[r][0] = sum[r][t];
+    DW_UNROLL for (int r = 0; r < R; ++r) rest[r][0] = sum[r][t];
     correlate<R, 1>(sweep, taps + t, {own.begin, min64(own.end, common.begin)}, lanes, rest);
     correlate<R, 1>(sweep, taps + t, {max64(own.begin, common.end), own.end}, lanes, rest);
-    for (int r = 0; r < R; ++r) sum[r][t] = rest[r][0];
+    DW_UNROLL for (int r = 0; r < R; ++r) sum[r][t] = rest[r][0];
   }
-  for (int r = 0; r < R; ++r) {
-    for (int t = 0; t < N; ++t) store(sums + r * row_stride + t * tap_stride, sum[r][t]);
+  DW_UNROLL for (int r = 0; r < R; ++r) {
+    DW_UNROLL for (int t = 0; t < N; ++t) store(sums + r * row_stride + t * tap_stride, sum[r][t]);
   }
 }
 

@@ -34,7 +34,7 @@ DW_INLINE void interior(const LineSweep<T>& sweep, int64_t j, Vector<T> (&sum)[N
       const Tap& tap = sweep.taps[t];
       const T* line = sweep.rows[r].data + tap.position + j;
       const auto w = broadcast(sweep.rows[r].weights[tap.index * sweep.weight_stride]);
-      for (int v = 0; v < N; ++v) sum[v] += w * load(line + v * kLanes<T>);
+      DW_UNROLL for (int v = 0; v < N; ++v) sum[v] += w * load(line + v * kLanes<T>);
     }
   }
 }
@@ -66,11 +66,11 @@ DW_INLINE void sweep_line(const LineSweep<T>& sweep, Range inner, int64_t member
   for (int64_t j = 0; j < members;) {
     if (j >= inner.begin && j + kVectors * kWidth <= inner.end) {
       Vector<T> sum[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
+      DW_UNROLL for (int v = 0; v < kVectors; ++v) {
         sum[v] = add ? load(result + j + v * kWidth) : Vector<T>{};
       }
       interior<kVectors>(sweep, j, sum);
-      for (int v = 0; v < kVectors; ++v) store(result + j + v * kWidth, sum[v] + b);
+      DW_UNROLL for (int v = 0; v < kVectors; ++v) store(result + j + v * kWidth, sum[v] + b);
       j += kVectors * kWidth;
       continue;
     }

@@ -29,6 +29,15 @@ struct Sweep {
   int64_t pixel;          // source elements between neighbouring columns
 };
 
+// The sums of N members, from one tap on: pointers of its source at the first member and its weights.
+template <int N, class S, class Lanes>
+DW_INLINE void add_tap(const S* x, const Compute<S>* weights, int64_t member_stride,
+                       const Lanes& lanes, Vector<Compute<S>> (&sum)[N]) {
+  const auto w = lanes.outputs(weights);
+  DW_UNROLL for (int p = 0; p < N; ++p) sum[p] += w * lanes.source(x + p * member_stride);
+}
+
+// N neighbouring members from q on.
 template <int N, class S, class Lanes>
 DW_INLINE void tile(const Sweep<S>& sweep, int64_t q, int64_t lane, const Lanes& lanes,
                     Vector<Compute<S>> (&sum)[N]) {
@@ -37,33 +46,36 @@ DW_INLINE void tile(const Sweep<S>& sweep, int64_t q, int64_t lane, const Lanes&
   const Range last = valid[(N - 1) * sweep.classes];
   Range common = {max64(first.begin, last.begin), min64(first.end, last.end)};
   if (common.end < common.begin) common.end = common.begin;
-  const bool border = first.begin != last.begin || first.end != last.end;
 
-  for (int p = 0; p < N; ++p) sum[p] = Vector<Compute<S>>{};
+  DW_UNROLL for (int p = 0; p < N; ++p) sum[p] = Vector<Compute<S>>{};
   for (int64_t r = 0; r < sweep.row_count; ++r) {
     const S* source = sweep.rows[r].source + q * sweep.member_stride;
     const Compute<S>* weights = sweep.rows[r].weights + lane;
     for (int64_t t = common.begin; t < common.end; ++t) {
-      const S* x = source + sweep.taps[t].offset * sweep.pixel;
-      const auto w = lanes.outputs(weights + sweep.taps[t].index * sweep.weight_stride);
-      for (int p = 0; p < N; ++p) sum[p] += w * lanes.source(x + p * sweep.member_stride);
+      add_tap<N>(source + sweep.taps[t].offset * sweep.pixel,
+                 weights + sweep.taps[t].index * sweep.weight_stride, sweep.member_stride, lanes,
+                 sum);
     }
-    if (!border) continue;
-    for (int p = 0; p < N; ++p) {
-      const Range own = valid[p * sweep.classes];
+  }
+  if (first.begin == last.begin && first.end == last.end) return;
+
+  DW_UNROLL for (int p = 0; p < N; ++p) {  // at a border: the taps that only some members have
+    const Range own = valid[p * sweep.classes];
+    Vector<Compute<S>> rest[1] = {sum[p]};
+    for (int64_t r = 0; r < sweep.row_count; ++r) {
+      const S* source = sweep.rows[r].source + (q + p) * sweep.member_stride;
+      const Compute<S>* weights = sweep.rows[r].weights + lane;
       for (int64_t t = own.begin; t < own.end; ++t) {
-        if (t == common.begin) t = common.end;
-        if (t >= own.end) break;
-        const S* x = source + sweep.taps[t].offset * sweep.pixel + p * sweep.member_stride;
-        const auto w = lanes.outputs(weights + sweep.taps[t].index * sweep.weight_stride);
-        sum[p] += w * lanes.source(x);
+        if (t >= common.begin && t < common.end) continue;
+        add_tap<1>(source + sweep.taps[t].offset * sweep.pixel,
+                   weights + sweep.taps[t].index * sweep.weight_stride, 0, lanes, rest);
       }
     }
+    sum[p] = rest[0];
   }
 }
 
-// ---- one task: a destination row, a chunk of input channels
-// --------------------------------------
+// ---- one task: a destination row, a chunk of input channels -----------------------------------
 
 template <class S>
 struct NhwcScratch {
@@ -107,7 +119,7 @@ struct Destination {
 // dx[q + p][c] = reduce[p][c * multiplier + m] summed over m, for N members.
 template <int N, class S>
 DW_INLINE void sum_multiplier(const Destination<S>& to, int64_t q) {
-  for (int p = 0; p < N; ++p) {
+  DW_UNROLL for (int p = 0; p < N; ++p) {
     const Compute<S>* lanes = to.reduce + p * to.channels * to.multiplier;
     S* out = to.first + (q + p) * to.stride;
     for (int64_t c = 0; c < to.channels; ++c, lanes += to.multiplier) {
@@ -120,19 +132,19 @@ DW_INLINE void sum_multiplier(const Destination<S>& to, int64_t q) {
 
 // N members from q on, one vector of output channels.
 template <int N, bool kForward, class S, class Lanes>
-DW_INLINE void vector_of_columns(const Sweep<S>& sweep, const Destination<S>& to, int64_t q,
+DW_NOINLINE void vector_of_columns(const Sweep<S>& sweep, const Destination<S>& to, int64_t q,
                                  int64_t lane, const Lanes& lanes) {
   using T = Compute<S>;
   Vector<T> sum[N];
   tile<N>(sweep, q, lane, lanes, sum);
   if (!kForward && to.multiplier > 1) {
-    for (int p = 0; p < N; ++p) {
+    DW_UNROLL for (int p = 0; p < N; ++p) {
       lanes.put(to.reduce + p * to.channels * to.multiplier + lane, sum[p]);
     }
     return;
   }
   const Vector<T> bias = kForward && to.bias ? lanes.outputs(to.bias + lane) : Vector<T>{};
-  for (int p = 0; p < N; ++p) {
+  DW_UNROLL for (int p = 0; p < N; ++p) {
     lanes.put(to.first + (q + p) * to.stride + lane, sum[p] + bias);
   }
 }
