@@ -9,6 +9,8 @@ namespace {
 //
 #include "lanes.h"
 #include "lines.h"
+#include "rows_nhwc.h"
+#include "tiles_nhwc.h"
 //
 #include "filter_nchw.h"
 #include "filter_nhwc.h"

@@ -9,13 +9,15 @@ namespace {
 //
 #include "lanes.h"
 #include "lines.h"
+#include "rows_nhwc.h"
+#include "tiles_nhwc.h"
 //
 #include "gather_nchw.h"
 #include "gather_nhwc.h"
 
 template <class S>
 GatherKernel backward_input_of(bool channels_last) {
-  if (channels_last) return {nhwc_tasks, nhwc_scratch_bytes<S>, nhwc_run<false, S>};
+  if (channels_last) return {nhwc_tasks, nhwc_scratch_bytes<S>, nhwc_run<S>};
   return {nchw_tasks<false>, nchw_scratch_bytes<S>, nchw_run<false, S>};
 }
 }  // namespace

@@ -72,7 +72,7 @@ template <class S>
 int64_t filter_nchw_scratch_bytes(const FilterCall& call) {
   const Problem& problem = call.problem;
   const int64_t sums = problem.multiplier * (problem.taps() + 1) * kLanes<Compute<S>>;
-  return (sums + problem.cols.output + line_elements<S>(call.cols.gather, call.source_rows)) *
+  return (sums + problem.cols.output + line_elements<S>(call.across, call.rows_in_sight)) *
          static_cast<int64_t>(sizeof(Compute<S>));
 }
 
@@ -92,7 +92,7 @@ void filter_nchw_rows(const FilterCall& call, const FilterNchwScratch<S>& scratc
       static_cast<const S*>(call.input) + (n * problem.channels + c) * down.input * across.input;
   Lines<S> lines = {};
   if (call.filter_gradient) {
-    lines = lines_of(plane, call.cols.gather, source_rows_of(call.rows, rows.begin, rows.end),
+    lines = lines_of(plane, call.across, source_rows_of(call.rows, rows.begin, rows.end),
                      scratch.lines);
   }
   for (int64_t m = 0; m < problem.multiplier; ++m) {

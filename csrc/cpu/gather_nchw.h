@@ -105,14 +105,14 @@ struct NchwScratch {
 // Whether sums can be formed in the destination itself.
 template <class S>
 DW_INLINE bool writes_in_place(const GatherCall& call) {
-  return kComputed<S> && call.cols.gather.classes == 1;
+  return kComputed<S> && call.across.classes == 1;
 }
 
 template <class S>
 int64_t nchw_scratch_bytes(const GatherCall& call) {
-  const int64_t results = writes_in_place<S>(call) ? 0 : call.chunk * call.cols.gather.destinations;
+  const int64_t results = writes_in_place<S>(call) ? 0 : call.block * call.across.destinations;
   return call.problem.rows.kernel * sizeof(LineTap<Compute<S>>) +
-         (line_elements<S>(call.cols.gather, call.source_rows) + results) * sizeof(Compute<S>);
+         (line_elements<S>(call.across, call.rows_in_sight) + results) * sizeof(Compute<S>);
 }
 
 template <class S>
@@ -120,7 +120,7 @@ NchwScratch<S> nchw_scratch(const GatherCall& call, void* memory) {
   NchwScratch<S> parts;
   parts.rows = static_cast<LineTap<Compute<S>>*>(memory);
   parts.lines = reinterpret_cast<Compute<S>*>(parts.rows + call.problem.rows.kernel);
-  parts.results = parts.lines + line_elements<S>(call.cols.gather, call.source_rows);
+  parts.results = parts.lines + line_elements<S>(call.across, call.rows_in_sight);
   return parts;
 }
 
@@ -155,8 +155,8 @@ void nchw_gather_plane(const GatherCall& call, const NchwScratch<S>& scratch, co
                        const Compute<S>* weights, Range rows, bool add, Compute<S> bias,
                        Compute<S>* results) {
   using T = Compute<S>;
-  const Gather& down = call.rows.gather;
-  const Gather& across = call.cols.gather;
+  const Gather& down = call.down;
+  const Gather& across = call.across;
   const int64_t weight_stride = call.problem.lanes();
   const Lines<S> lines =
       lines_of(source, across, source_rows_of(call.rows, rows.begin, rows.end), scratch.lines);
@@ -187,7 +187,7 @@ inline int64_t nchw_planes(const GatherCall& call, bool forward) {
 
 template <bool kForward>
 int64_t nchw_tasks(const GatherCall& call) {
-  return nchw_planes(call, kForward) * ceil_div(call.rows.gather.destinations, call.chunk);
+  return nchw_planes(call, kForward) * ceil_div(call.down.destinations, call.block);
 }
 
 // Forward: a plane of output channel c * multiplier + m gathers from one input plane. Input
@@ -196,17 +196,17 @@ template <bool kForward, class S>
 void nchw_run(const GatherCall& call, int64_t begin, int64_t end, void* memory) {
   using T = Compute<S>;
   const Problem& problem = call.problem;
-  const Gather& down = call.rows.gather;
-  const Gather& across = call.cols.gather;
+  const Gather& down = call.down;
+  const Gather& across = call.across;
   const NchwScratch<S> scratch = nchw_scratch<S>(call, memory);
-  const int64_t blocks = ceil_div(down.destinations, call.chunk);
+  const int64_t blocks = ceil_div(down.destinations, call.block);
   const int64_t source_plane = down.sources * across.sources;
   const int64_t m_count = kForward ? 1 : problem.multiplier;
   const T* bias = static_cast<const T*>(call.bias);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t plane = task / blocks;
-    const Range rows = {task % blocks * call.chunk,
-                        min64(down.destinations, (task % blocks + 1) * call.chunk)};
+    const Range rows = {task % blocks * call.block,
+                        min64(down.destinations, (task % blocks + 1) * call.block)};
     S* destination = static_cast<S*>(call.destination) +
                      (plane * down.destinations + rows.begin) * across.destinations;
     T* results = writes_in_place<S>(call) ? reinterpret_cast<T*>(destination) : scratch.results;

@@ -30,17 +30,41 @@ struct AxisPlan {
   const Range* of_destination;  // [destinations] into taps: those that meet a source
 };
 
+// NHWC, one axis of a gathering pass: destinations that take their taps from side-by-side columns.
+// Member q of the sweep is destination `first + q * pitch`; through tap t in [0, taps), which is
+// kernel position `index + t * index_step`, it sees column q * step + t + `column` of the source
+// positions `source`, `source + source_pitch`, ..., of which there are `columns`.
+struct Sweep {
+  int64_t first;
+  int64_t pitch;
+  int64_t members;
+  int64_t taps;
+  int64_t index;
+  int64_t index_step;
+  int64_t step;
+  int64_t column;
+  int64_t source;
+  int64_t source_pitch;
+  int64_t columns;
+};
+
 // A gathering pass. T is the compute type: float64 for float64, else float32.
 struct GatherCall {
   Problem problem;
-  AxisPlan rows;
-  AxisPlan cols;
+  Gather down;
+  Gather across;
   const void* source;   // NHWC [n, rows, cols, c] or NCHW [n, c, rows, cols], in problem.dtype
   const void* filter;   // T [kh, kw, lanes]
   const void* bias;     // T [lanes] or null (forward only)
   void* destination;    // as source, in problem.dtype
-  int64_t chunk;        // NHWC: input channels of a task. NCHW: destination rows of a task
-  int64_t source_rows;  // NCHW: the most source rows that such a task can meet
+  const Sweep* sweeps;  // NHWC: of the columns
+  int64_t sweep_count;
+  AxisPlan rows;           // NCHW
+  AxisPlan cols;           // NCHW
+  int64_t chunk;           // NHWC: input channels of a task
+  int64_t block;           // destination rows of a task
+  int64_t rows_in_sight;   // source rows that lie between the first and the last that one
+                           // destination row meets (NHWC), or a block of them (NCHW)
 };
 
 // NCHW filter gradient: rows of grad that are served by one filling of the input lines.
@@ -50,17 +74,21 @@ constexpr int64_t kBlockRows = 16;
 // sums into its own partial result, and the partials are added in the order of the groups.
 struct FilterCall {
   Problem problem;
-  AxisPlan rows;  // of the forward pass
-  AxisPlan cols;
-  const void* input;  // as in GatherCall
+  const void* input;       // as in GatherCall
   const void* grad;
-  void* partials;         // T [groups, taps + 1, lanes]; the last row of each is the bias gradient
-  void* filter_gradient;  // [kh, kw, lanes] in problem.dtype, or null
-  void* bias_gradient;    // [lanes] in problem.dtype, or null
+  void* partials;          // T [groups, taps + 1, lanes]; the last row of each is the bias gradient
+  void* filter_gradient;   // [kh, kw, lanes] in problem.dtype, or null
+  void* bias_gradient;     // [lanes] in problem.dtype, or null
+  Gather down;             // of the forward pass
+  Gather across;
+  const Sweep* sweeps;     // NHWC: of the columns
+  int64_t sweep_count;
+  AxisPlan rows;           // NCHW
+  AxisPlan cols;           // NCHW
   int64_t groups;
   int64_t group_rows;
-  int64_t chunk;        // NHWC: input channels of a task
-  int64_t source_rows;  // NCHW: the most input rows that kBlockRows output rows can meet
+  int64_t chunk;           // NHWC: input channels of a task
+  int64_t rows_in_sight;   // as in GatherCall; NCHW: of kBlockRows output rows
 };
 
 // Tasks are independent; [begin, end) is the share of one call. scratch holds scratch_bytes(call).

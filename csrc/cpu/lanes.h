@@ -1,59 +1,25 @@
-// NHWC: how a vector of adjacent output channels is filled from memory.
-// No include guard: compiled once per instruction set, see each_isa.h.
-//
-// `source` reads one pixel of the input side, which holds a value per input channel; `outputs` and
-// `put` read and write what holds a value per output channel. `channel` is the first source
-// channel.
+// NHWC: vectors of adjacent channels. No include guard: see each_isa.h.
 
-// A full vector; output and source channels are the same.
-template <class S>
-struct WholeVector {
-  using T = Compute<S>;
-  int64_t channel;
-  DW_INLINE Vector<T> source(const S* pixel) const { return load(pixel + channel); }
-  template <class P>
-  DW_INLINE Vector<T> outputs(const P* p) const {
-    return load(p);
-  }
-  template <class P>
-  DW_INLINE void put(P* p, Vector<T> v) const {
-    store(p, v);
-  }
-};
-
-// Any other: lane i shows source channel (first output channel + i) / multiplier; lanes from
-// `lanes` on are empty.
-template <class S>
-struct PickedLanes {
-  using T = Compute<S>;
-  int64_t channel;
-  int lanes;
-  int channels;   // how many source channels the lanes need
-  Index<T> pick;  // lane -> source channel, counted from `channel`
-  DW_INLINE Vector<T> source(const S* pixel) const {
-    return __builtin_shuffle(load_lanes(pixel + channel, 0, channels), pick);
-  }
-  template <class P>
-  DW_INLINE Vector<T> outputs(const P* p) const {
-    return lanes == kLanes<T> ? load(p) : load_lanes(p, 0, lanes);
-  }
-  template <class P>
-  DW_INLINE void put(P* p, Vector<T> v) const {
-    lanes == kLanes<T> ? store(p, v) : store_lanes(p, v, lanes);
-  }
-};
-
-// Where vector v of `count` output channels begins: the last one overlaps its neighbour rather than
-// being partly empty, so both hold the same values for the shared lanes.
+// Where vector v of `count` channels begins: the last one overlaps its neighbour rather than being
+// partly empty, so both hold the same values for the shared lanes.
 template <class T>
 DW_INLINE int64_t first_lane(int64_t v, int64_t count) {
   return max64(min64(v * kLanes<T>, count - kLanes<T>), 0);
 }
 
+// Where the output channels of one vector come from in a pixel of the input: lane i shows channel
+// (first output channel + i) / multiplier, lanes from `lanes` on are empty.
 template <class S>
-DW_INLINE bool needs_picked_lanes(int64_t count, int64_t multiplier) {
-  return multiplier > 1 || count < kLanes<Compute<S>>;
-}
+struct PickedLanes {
+  using T = Compute<S>;
+  int64_t channel;  // the first that is read
+  int lanes;
+  int channels;   // how many are read
+  Index<T> pick;  // lane -> channel, counted from `channel`
+  DW_INLINE Vector<T> source(const S* pixel) const {
+    return __builtin_shuffle(load_lanes(pixel + channel, 0, channels), pick);
+  }
+};
 
 // One entry per vector of `count` output channels, which begin at a whole input channel.
 template <class S>

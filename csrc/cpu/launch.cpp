@@ -104,23 +104,9 @@ double work_of(const Problem& problem) {
          static_cast<double>(problem.taps());
 }
 
-// Input channels of one NHWC task: the weights of all taps should stay in half of a level-1 cache,
-// and a cut must not be narrower than a cache line.
-int64_t channel_chunk(const Problem& problem) {
-  constexpr int64_t kWeightBytes = 16 << 10;
-  const int64_t per_channel = problem.taps() * problem.multiplier * compute_bytes(problem);
-  const int64_t channels = std::clamp<int64_t>(kWeightBytes / per_channel, 16, 128) / 16 * 16;
-  return std::min(problem.channels, channels);
-}
-
-// Destination rows of one NCHW task: enough that the source rows which neighbouring tasks share,
-// and both write to scratch, stay a small part.
-int64_t row_block(const Axis& axis, const Gather& gather) {
-  const int64_t reach = (axis.kernel - 1) * axis.dilation + 1;
-  return std::min(gather.destinations, std::max<int64_t>(16, 2 * reach));
-}
-
-void run_gather(const GatherKernel& kernel, const GatherCall& call, ParallelFor parallel_for) {
+// Runs all tasks of a call, each share of them with scratch of its own.
+template <class Kernel, class Call>
+void run(const Kernel& kernel, const Call& call, ParallelFor parallel_for) {
   const int64_t tasks = kernel.tasks(call);
   const int64_t bytes = kernel.scratch_bytes(call);
   parallel_for(tasks, grain(work_of(call.problem), tasks), [&](int64_t begin, int64_t end) {
@@ -129,22 +115,53 @@ void run_gather(const GatherKernel& kernel, const GatherCall& call, ParallelFor 
   });
 }
 
+// Input channels of one NHWC task: the weights of all taps, and the converted rows in sight, should
+// stay in the caches next to a core; a cut should not be narrower than a cache line.
+int64_t channel_chunk(const Problem& problem, int64_t rows, int64_t pixels) {
+  constexpr int64_t kWeightBytes = 16 << 10;
+  constexpr int64_t kRowBytes = 128 << 10;
+  const int64_t per_channel = problem.multiplier * compute_bytes(problem);
+  const int64_t most = std::min(kWeightBytes / (problem.taps() * per_channel),
+                                kRowBytes / std::max<int64_t>(1, rows * pixels * per_channel));
+  const int64_t chunk = std::clamp<int64_t>(most / 16 * 16, 16, 256);
+  const int64_t chunks = ceil_div(problem.channels, chunk);
+  return std::min(problem.channels, ceil_div(ceil_div(problem.channels, chunks), 16) * 16);
+}
+
+// Destination rows of one task. NCHW: enough that the source rows which neighbouring tasks share,
+// and both write to scratch, stay a small part.
+int64_t row_block(const Problem& problem, const Gather& gather) {
+  const int64_t reach = (problem.rows.kernel - 1) * problem.rows.dilation + 1;
+  const int64_t rows = problem.channels_last ? 8 : std::max<int64_t>(16, 2 * reach);
+  return std::min(gather.destinations, rows);
+}
+
 void gather(const GatherKernel& kernel, const Problem& problem, const Gather& down,
             const Gather& across, const void* source, const void* filter, const void* bias,
             void* destination, ParallelFor parallel_for) {
   const AxisPlanner rows(problem.rows, down);
   const AxisPlanner cols(problem.cols, across);
+  const std::vector<Sweep> sweeps = sweeps_of(problem.cols, across);
   Memory filter_memory;
   Memory bias_memory;
-  const void* weights =
-      in_compute_type(problem, filter, problem.taps() * problem.lanes(), filter_memory);
-  const void* offsets = in_compute_type(problem, bias, problem.lanes(), bias_memory);
-  const int64_t chunk =
-      problem.channels_last ? channel_chunk(problem) : row_block(problem.rows, down);
-  run_gather(kernel,
-             {problem, rows.plan(), cols.plan(), source, weights, offsets, destination, chunk,
-              most_source_rows(problem.rows, down, chunk)},
-             parallel_for);
+  const int64_t block = row_block(problem, down);
+  const int64_t in_sight = rows_in_sight(problem.rows, down, problem.channels_last ? 1 : block);
+  const GatherCall call = {
+      problem,
+      down,
+      across,
+      source,
+      in_compute_type(problem, filter, problem.taps() * problem.lanes(), filter_memory),
+      in_compute_type(problem, bias, problem.lanes(), bias_memory),
+      destination,
+      sweeps.data(),
+      static_cast<int64_t>(sweeps.size()),
+      rows.plan(),
+      cols.plan(),
+      channel_chunk(problem, in_sight, across.sources),
+      block,
+      in_sight};
+  run(kernel, call, parallel_for);
 }
 
 // How many partial results a filter gradient is summed in. A function of the shape alone, so that
@@ -180,31 +197,35 @@ void backward_input(const Problem& problem, const void* grad, const void* filter
 void backward_filter(const Problem& problem, const void* input, const void* grad,
                      void* filter_gradient, void* bias_gradient, ParallelFor parallel_for) {
   const FilterKernel kernel = instruction_set().backward_filter(problem);
-  const AxisPlanner rows(problem.rows, gather_forward(problem.rows));
-  const AxisPlanner cols(problem.cols, gather_forward(problem.cols));
+  const Gather down = gather_forward(problem.rows);
+  const Gather across = gather_forward(problem.cols);
+  const AxisPlanner rows(problem.rows, down);
+  const AxisPlanner cols(problem.cols, across);
+  const std::vector<Sweep> sweeps = sweeps_of(problem.cols, across);
   const int64_t all_rows = problem.batch * problem.rows.output;
   const int64_t group_rows = ceil_div(all_rows, filter_groups(problem));
   const int64_t groups = ceil_div(all_rows, group_rows);
   const int64_t size = (problem.taps() + 1) * problem.lanes();
   const Memory partials = allocate(groups * size * compute_bytes(problem));
+  const int64_t in_sight =
+      rows_in_sight(problem.rows, down, problem.channels_last ? 1 : kBlockRows);
   const FilterCall call = {problem,
-                           rows.plan(),
-                           cols.plan(),
                            input,
                            grad,
                            partials.get(),
                            filter_gradient,
                            bias_gradient,
+                           down,
+                           across,
+                           sweeps.data(),
+                           static_cast<int64_t>(sweeps.size()),
+                           rows.plan(),
+                           cols.plan(),
                            groups,
                            group_rows,
-                           channel_chunk(problem),
-                           most_source_rows(problem.rows, rows.plan().gather, kBlockRows)};
-  const int64_t tasks = kernel.tasks(call);
-  const int64_t bytes = kernel.scratch_bytes(call);
-  parallel_for(tasks, grain(work_of(problem), tasks), [&](int64_t begin, int64_t end) {
-    const Memory scratch = allocate(bytes);
-    kernel.run(call, begin, end, scratch.get());
-  });
+                           channel_chunk(problem, in_sight, problem.cols.input),
+                           in_sight};
+  run(kernel, call, parallel_for);
   parallel_for(size, grain(static_cast<double>(groups * size), size),
                [&](int64_t begin, int64_t end) { kernel.reduce(call, begin, end); });
 }

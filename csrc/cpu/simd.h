@@ -5,7 +5,7 @@
 #define DW_INLINE inline __attribute__((always_inline))
 #define DW_NOINLINE __attribute__((noinline))
 // Before a loop of constant length over an array of vectors: unrolled, the array is registers.
-#define DW_UNROLL _Pragma("GCC unroll 16")
+#define DW_UNROLL _Pragma("GCC unroll 32")
 
 template <class T>
 struct VectorOf;

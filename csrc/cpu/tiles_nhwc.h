@@ -1,0 +1,214 @@
+// The register tiles of the NHWC kernels: N neighbouring members of a sweep (kernels.h), one vector
+// of adjacent channels. No include guard: compiled once per instruction set, see each_isa.h.
+//
+// A group of G taps and N members meet in (N - 1) * step + G columns of the source. Each column is
+// loaded once and multiplied into every pair of tap and member that it belongs to: 3 taps and 7
+// members take 9 + 3 loads for 21 multiply-adds. Columns outside of the source have no bit in the
+// mask and are passed over, so nothing is added for padding and borders need no code of their own.
+
+constexpr int kMembers = 7;  // sums in flight: they hide the latency of two multiply-add ports, and
+                             // 7 divides the width of most networks' images (224, 112, ..., 7)
+constexpr int kGroup = 7;    // with 7 sums and a column, 15 vectors: AVX2 has 16 registers
+
+// A row of the source, and the weights of the kernel row that it meets (or their gradients' sums).
+template <class T>
+struct TileRow {
+  const T* source;  // [columns, channels], lane 0 of the chunk
+  T* taps;          // [kw, channels], lane 0 of the chunk
+};
+
+// N members of a sweep, all vectors of a chunk of channels.
+template <class T>
+struct Tile {
+  const TileRow<T>* rows;
+  int64_t row_count;
+  int64_t source;         // where in a row the sweep's columns begin, elements
+  int64_t tap;            // where in a kernel row its taps begin, elements
+  int64_t column;         // of tap 0 of member 0
+  int64_t column_pitch;   // elements
+  int64_t step;           // columns from member to member
+  int64_t taps;
+  int64_t tap_pitch;      // elements
+  const uint32_t* masks;  // see fill_masks
+  int64_t lanes;          // channels of the chunk, one vector at the least
+  T* members;             // member 0: the results (gather), or the output gradients (filter)
+  int64_t member_pitch;   // elements
+  const T* bias;          // gather: [lanes] or null
+};
+
+// Bits i for which column + i * step lies in [0, columns).
+DW_INLINE uint32_t column_bits(int64_t column, int64_t step, int64_t columns) {
+  const Range valid = inside(column, step, columns, 32);
+  return static_cast<uint32_t>((1ull << valid.end) - (1ull << valid.begin));
+}
+
+// The tile's masks: for a step of 1 or 2, the columns of each group of taps; for any other, the
+// members of each tap.
+inline void fill_masks(int64_t column, int64_t step, int64_t taps, int64_t columns,
+                       uint32_t* masks) {
+  if (step > 2) {
+    for (int64_t t = 0; t < taps; ++t) masks[t] = column_bits(column + t, step, columns);
+  } else {
+    for (int64_t t = 0; t < taps; t += kGroup) *masks++ = column_bits(column + t, 1, columns);
+  }
+}
+
+// ---- gather: sum[p] += weight[t] * column[p * step + t] -----------------------------------------
+
+template <int kStep, int N, class T>
+struct Gathering {
+  Vector<T> (&sum)[N];
+
+  template <int G>
+  DW_INLINE void group(const T* x, int64_t pitch, const T* weights, int64_t tap_pitch,
+                       uint32_t mask) const {
+    Vector<T> weight[G];
+    DW_UNROLL for (int t = 0; t < G; ++t) weight[t] = load(weights + t * tap_pitch);
+    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i) {
+      if (!(mask >> i & 1)) continue;
+      const Vector<T> column = load(x + i * pitch);
+      DW_UNROLL for (int p = 0; p < N; ++p) {
+        const int t = i - p * kStep;
+        if (t >= 0 && t < G) sum[p] += weight[t] * column;
+      }
+    }
+  }
+
+  DW_INLINE void tap(const T* x, int64_t member_pitch, const T* weights, uint32_t mask) const {
+    const Vector<T> weight = load(weights);
+    DW_UNROLL for (int p = 0; p < N; ++p) {
+      if (mask >> p & 1) sum[p] += weight * load(x + p * member_pitch);
+    }
+  }
+};
+
+// ---- filter gradient: sum[t] += grad[p] * column[p * step + t] ----------------------------------
+
+template <int kStep, int N, class T>
+struct Correlating {
+  const Vector<T> (&grad)[N];
+
+  template <int G>
+  DW_INLINE void group(const T* x, int64_t pitch, T* sums, int64_t tap_pitch, uint32_t mask) const {
+    Vector<T> sum[G];
+    DW_UNROLL for (int t = 0; t < G; ++t) sum[t] = load(sums + t * tap_pitch);
+    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i) {
+      if (!(mask >> i & 1)) continue;
+      const Vector<T> column = load(x + i * pitch);
+      DW_UNROLL for (int p = 0; p < N; ++p) {
+        const int t = i - p * kStep;
+        if (t >= 0 && t < G) sum[t] += grad[p] * column;
+      }
+    }
+    DW_UNROLL for (int t = 0; t < G; ++t) store(sums + t * tap_pitch, sum[t]);
+  }
+
+  DW_INLINE void tap(const T* x, int64_t member_pitch, T* sums, uint32_t mask) const {
+    Vector<T> sum = load(sums);
+    DW_UNROLL for (int p = 0; p < N; ++p) {
+      if (mask >> p & 1) sum += grad[p] * load(x + p * member_pitch);
+    }
+    store(sums, sum);
+  }
+};
+
+// ---- one row, one tile, one sweep ---------------------------------------------------------------
+
+// All taps of one kernel row. kStep = 0: any step; columns are hardly shared, so tap by tap.
+template <int kStep, class T, class Work>
+DW_INLINE void tile_row(const Tile<T>& tile, const T* x, T* taps, const Work& work) {
+  const int64_t pitch = tile.column_pitch;
+  const int64_t tap_pitch = tile.tap_pitch;
+  if constexpr (kStep == 0) {
+    for (int64_t t = 0; t < tile.taps; ++t, x += pitch, taps += tap_pitch) {
+      work.tap(x, tile.step * pitch, taps, tile.masks[t]);
+    }
+    return;
+  }
+  const uint32_t* mask = tile.masks;
+  int64_t t = 0;
+  for (; t + kGroup <= tile.taps; t += kGroup) {
+    work.template group<kGroup>(x, pitch, taps, tap_pitch, *mask++);
+    x += kGroup * pitch;
+    taps += kGroup * tap_pitch;
+  }
+  switch (tile.taps - t) {
+    case 6: return work.template group<6>(x, pitch, taps, tap_pitch, *mask);
+    case 5: return work.template group<5>(x, pitch, taps, tap_pitch, *mask);
+    case 4: return work.template group<4>(x, pitch, taps, tap_pitch, *mask);
+    case 3: return work.template group<3>(x, pitch, taps, tap_pitch, *mask);
+    case 2: return work.template group<2>(x, pitch, taps, tap_pitch, *mask);
+    case 1: return work.template group<1>(x, pitch, taps, tap_pitch, *mask);
+  }
+}
+
+template <int kStep, int N, class T>
+struct GatherTile {
+  static void run(const Tile<T>& tile) {
+    const int64_t first = tile.source + tile.column * tile.column_pitch;
+    for (int64_t v = 0; v * kLanes<T> < tile.lanes; ++v) {
+      const int64_t lane = first_lane<T>(v, tile.lanes);
+      Vector<T> sum[N];
+      DW_UNROLL for (int p = 0; p < N; ++p) sum[p] = Vector<T>{};
+      for (int64_t r = 0; r < tile.row_count; ++r) {
+        tile_row<kStep>(tile, tile.rows[r].source + first + lane,
+                        tile.rows[r].taps + tile.tap + lane,
+                        Gathering<kStep, N, T>{sum});
+      }
+      const Vector<T> bias = tile.bias ? load(tile.bias + lane) : Vector<T>{};
+      DW_UNROLL for (int p = 0; p < N; ++p) {
+        store(tile.members + p * tile.member_pitch + lane, sum[p] + bias);
+      }
+    }
+  }
+};
+
+// Vector v of the chunk has its sums at v * kLanes, although it may begin at an earlier lane.
+template <int kStep, int N, class T>
+struct FilterTile {
+  static void run(const Tile<T>& tile) {
+    const int64_t first = tile.source + tile.column * tile.column_pitch;
+    for (int64_t v = 0; v * kLanes<T> < tile.lanes; ++v) {
+      const int64_t lane = first_lane<T>(v, tile.lanes);
+      Vector<T> grad[N];
+      DW_UNROLL for (int p = 0; p < N; ++p) {
+        grad[p] = load(tile.members + p * tile.member_pitch + lane);
+      }
+      for (int64_t r = 0; r < tile.row_count; ++r) {
+        tile_row<kStep>(tile, tile.rows[r].source + first + lane,
+                        tile.rows[r].taps + tile.tap + v * kLanes<T>,
+                        Correlating<kStep, N, T>{grad});
+      }
+    }
+  }
+};
+
+// `tile` is set up for member 0; `columns`: how many the sweep has.
+template <template <int, int, class> class Run, int kStep, class T>
+DW_INLINE void run_members(Tile<T> tile, int64_t members, int64_t columns, uint32_t* masks) {
+  tile.masks = masks;
+  for (int64_t q = 0; q < members;) {
+    fill_masks(tile.column, tile.step, tile.taps, columns, masks);
+    const int64_t left = members - q;
+    // 8 members are 4 + 4, not 7 + 1: a tile of one has a single chain of sums
+    const int64_t n = left == 8 ? 4 : left >= 7 ? 7 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    switch (n) {
+      case 7: Run<kStep, 7, T>::run(tile); break;
+      case 4: Run<kStep, 4, T>::run(tile); break;
+      case 2: Run<kStep, 2, T>::run(tile); break;
+      default: Run<kStep, 1, T>::run(tile);
+    }
+    q += n;
+    tile.members += n * tile.member_pitch;
+    tile.column += n * tile.step;
+  }
+}
+
+template <template <int, int, class> class Run, class T>
+void run_sweep(const Tile<T>& tile, int64_t members, int64_t columns, uint32_t* masks) {
+  switch (tile.step) {
+    case 1: return run_members<Run, 1>(tile, members, columns, masks);
+    case 2: return run_members<Run, 2>(tile, members, columns, masks);
+    default: return run_members<Run, 0>(tile, members, columns, masks);
+  }
+}
