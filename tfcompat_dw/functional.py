@@ -308,12 +308,11 @@ def _pointwise(image: Tensor, matrix: Tensor, bias: Tensor | None, channels_last
     """Multiply the channels with ``matrix``, [in, out], in the memory order that is there."""
     stored_channels_last = channels_last_in_memory(image, channels_last)
     nchw = image.permute(0, 3, 1, 2) if channels_last else image
-    if stored_channels_last and image.numel() > 0:
+    wide = image.dtype in (torch.float32, torch.float64)
+    if stored_channels_last and wide and image.numel() > 0:
         # Twice as fast as a matrix product where the matrix is small; nothing is copied.
         result = conv2d(nchw, matrix.t()[:, :, None, None], bias)
-    elif stored_channels_last:
-        result = linear(nchw.permute(0, 2, 3, 1), matrix.t(), bias).permute(0, 3, 1, 2)
-    else:
+    elif wide and not stored_channels_last:
         planes = nchw.flatten(2)
         matrices = matrix.t().expand(planes.shape[0], -1, -1)  # The same one for every image.
         if bias is None:
@@ -321,6 +320,12 @@ def _pointwise(image: Tensor, matrix: Tensor, bias: Tensor | None, channels_last
         else:
             product = torch.baddbmm(bias.unsqueeze(1), matrices, planes)
         result = product.view(*product.shape[:2], *nchw.shape[2:])
+    else:
+        # In 16 bits only one product of all pixels rounds the matrix's gradient once: the others
+        # round it for every image.  PyTorch copies planes for it, and they are copied back here.
+        result = linear(nchw.permute(0, 2, 3, 1), matrix.t(), bias).permute(0, 3, 1, 2)
+        if not stored_channels_last:
+            result = result.contiguous()
     return result.permute(0, 2, 3, 1) if channels_last else result
 
 

@@ -34,7 +34,7 @@ struct NhwcFilter {
         carver.take<T>(grad_form.in_place() ? 0 : problem.cols.output * grad_form.width());
     sums = carver.take<T>((problem.taps() + 1) * tap_pitch);
     const RowForm<S> form = {problem.channels, count, problem.multiplier};
-    ring = {nullptr, problem.cols.input, form, picked, nullptr, nullptr, call.rows_in_sight};
+    ring = {nullptr, problem.rows.input, problem.cols.input, form, picked, nullptr, nullptr, call.rows_in_sight};
     ring.held = carver.take<int64_t>(ring.slots);
     ring.lines = carver.take<T>(form.in_place() ? 0 : ring.slots * ring.pixels * form.width());
     bytes = carver.used;
@@ -96,9 +96,11 @@ struct NhwcFilter {
   void add_row(int64_t oh, const T* line) {
     const Problem& problem = call.problem;
     int64_t row_count = 0;
+    int64_t last = -1;
     for (int64_t k = 0; k < problem.rows.kernel; ++k) {
       int64_t ih;
       if (!meets_source(call.down, problem.rows, oh, k, &ih)) continue;
+      last = max64(last, ih);
       rows[row_count++] = {ring.row(ih), sums + k * problem.cols.kernel * tap_pitch};
     }
     const int64_t pitch = ring.form.pitch();
@@ -118,6 +120,9 @@ struct NhwcFilter {
       tile.members = const_cast<T*>(line) + sweep.first * grad_form.pitch();  // only read
       tile.member_pitch = sweep.pitch * grad_form.pitch();
       tile.bias = nullptr;
+      tile.row_pitch = problem.cols.input * pitch;
+      tile.ahead_rows = ring.rows_ahead(last + 1, problem.rows.stride);
+      tile.ahead = ring.image_row(last + 1);
       run_sweep<FilterTile>(tile, sweep.members, sweep.columns, masks);
     }
   }

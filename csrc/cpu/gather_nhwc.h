@@ -36,7 +36,7 @@ struct NhwcGather {
     bias = carver.take<T>(kLanes<T>);
     result = carver.take<T>(
         result_form.in_place() ? 0 : call.across.destinations * result_form.width());
-    ring = {nullptr, call.across.sources, source_form, picked, nullptr, nullptr, call.rows_in_sight};
+    ring = {nullptr, call.down.sources, call.across.sources, source_form, picked, nullptr, nullptr, call.rows_in_sight};
     ring.held = carver.take<int64_t>(ring.slots);
     ring.lines =
         carver.take<T>(source_form.in_place() ? 0 : ring.slots * ring.pixels * source_form.width());
@@ -81,9 +81,11 @@ struct NhwcGather {
   void gather_row(int64_t row, const T* filter, int64_t weight_pitch, const T* offset, T* results) {
     const Problem& problem = call.problem;
     int64_t row_count = 0;
+    int64_t last = -1;
     for (int64_t k = 0; k < problem.rows.kernel; ++k) {
       int64_t source;
       if (!meets_source(call.down, problem.rows, row, k, &source)) continue;
+      last = max64(last, source);
       // weights are only read; sums of weight gradients share the type of the tile
       rows[row_count++] = {ring.row(source),
                            const_cast<T*>(filter) + k * problem.cols.kernel * weight_pitch};
@@ -105,6 +107,9 @@ struct NhwcGather {
       tile.members = results + sweep.first * result_form.pitch();
       tile.member_pitch = sweep.pitch * result_form.pitch();
       tile.bias = offset;
+      tile.row_pitch = call.across.sources * pitch;
+      tile.ahead_rows = ring.rows_ahead(last + 1, call.down.source_step);
+      tile.ahead = ring.image_row(last + 1);
       run_sweep<GatherTile>(tile, sweep.members, sweep.columns, masks);
     }
   }

@@ -36,6 +36,7 @@ void write_row(const S* row, int64_t pixels, const RowForm<S>& form, const Picke
 template <class S>
 struct RowRing {
   const S* image;  // row 0, first channel of the chunk
+  int64_t rows;    // of the image
   int64_t pixels;  // of a row
   RowForm<S> form;
   const PickedLanes<S>* picked;
@@ -46,14 +47,20 @@ struct RowRing {
   DW_INLINE void forget() {
     for (int64_t i = 0; i < slots; ++i) held[i] = -1;
   }
+  // The rows from `index` on that a tile can fetch ahead: those used in place, two at most.
+  DW_INLINE int64_t rows_ahead(int64_t index, int64_t wanted) const {
+    return form.in_place() ? max64(0, min64(rows - index, min64(wanted, 2))) : 0;
+  }
+  DW_INLINE const Compute<S>* image_row(int64_t index) const {
+    return reinterpret_cast<const Compute<S>*>(image + index * pixels * form.channels);
+  }
   DW_INLINE const Compute<S>* row(int64_t index) const {
-    const S* in_memory = image + index * pixels * form.channels;
-    if (form.in_place()) return reinterpret_cast<const Compute<S>*>(in_memory);
+    if (form.in_place()) return image_row(index);
     const int64_t slot = index % slots;
     Compute<S>* line = lines + slot * pixels * form.width();
     if (held[slot] != index) {
       held[slot] = index;
-      write_row(in_memory, pixels, form, picked, line);
+      write_row(image + index * pixels * form.channels, pixels, form, picked, line);
     }
     return line;
   }

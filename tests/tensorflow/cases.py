@@ -1,5 +1,4 @@
-"""The calls that are compared with TensorFlow: what one is, the hand-written corners, and a
-seeded sampler.
+"""The calls that are compared with TensorFlow: hand-written corners and a seeded sampler.
 
 Arrays here are float64 and channels-last; `Case.to_format` and `from_format` convert to the
 case's layout.
@@ -169,18 +168,14 @@ def magnitudes(example: Example) -> Example:
 
 
 def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
-    """The values rounded once, to nearest even, to a dtype, as float64."""
+    """The nearest values of a dtype, as float64: exactly, if they are exact in float32."""
     return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, dtype)).double().numpy()
 
 
 def in_format(items: Any, data_format: str) -> list[Any]:
     """Four items in NHWC order, in the order of a data format."""
-    batch, rows, columns, channels = items
-    return (
-        [batch, channels, rows, columns]
-        if data_format == "NCHW"
-        else [batch, rows, columns, channels]
-    )
+    batch, *space, channels = items
+    return [batch, channels, *space] if data_format == "NCHW" else [batch, *space, channels]
 
 
 def to_format(array: np.ndarray, data_format: str) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""The tests' side of a TensorFlow process: starts `worker.py`, asks it questions, raises what
-goes wrong."""
+"""The tests' side of a TensorFlow process: starts `worker.py` and asks it questions."""
 
 from __future__ import annotations
 
@@ -29,7 +28,8 @@ class TensorFlowProcess:
         self.onednn = onednn
         self._connection: Connection | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
+        self._failure: TensorFlowError | None = None
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as this lives
 
     def ask(self, question: str, **arguments: Any) -> Any:
         """The answer of the worker's method of that name."""
@@ -37,6 +37,8 @@ class TensorFlowProcess:
 
     def ask_all(self, questions: Sequence[tuple[str, dict[str, Any]]]) -> list[Any]:
         """The answers to many questions, in one message each way."""
+        if self._failure is not None:
+            raise self._failure
         if self._connection is None:
             self._start()
         assert self._connection is not None
@@ -44,12 +46,13 @@ class TensorFlowProcess:
         return [_value(answer) for answer in self._receive()]
 
     def close(self) -> None:
+        """End the process; the next question starts another."""
         if self._process is not None:
             self._process.kill()  # TensorFlow takes seconds to end by itself
             self._process.wait()
         if self._connection is not None:
             self._connection.close()
-        self._errors.close()
+        self._process = self._connection = None
 
     def _start(self) -> None:
         ours, theirs = Pipe()
@@ -67,7 +70,8 @@ class TensorFlowProcess:
             _value(self._receive())
         except TensorFlowError as error:
             advice = "these tests need it: pip install tensorflow-cpu==2.21.0, or run `make test`"
-            raise TensorFlowError(f"TensorFlow did not start ({error}); {advice}") from None
+            self._failure = TensorFlowError(f"TensorFlow did not start ({error}); {advice}")
+            raise self._failure from None
 
     def _environment(self) -> dict[str, str]:
         chosen = {
@@ -84,11 +88,11 @@ class TensorFlowProcess:
         try:
             if self._connection.poll(PATIENCE):
                 return self._connection.recv()
+            problem = f"gave no answer within {PATIENCE:.0f} s"
         except (EOFError, ConnectionResetError):
-            raise TensorFlowError(f"the TensorFlow process ended:\n{self._last_words()}") from None
-        assert self._process is not None
-        self._process.kill()
-        raise TensorFlowError(f"no answer within {PATIENCE:.0f} s:\n{self._last_words()}")
+            problem = "ended"
+        self.close()
+        raise TensorFlowError(f"the TensorFlow process {problem}:\n{self._last_words()}")
 
     def _last_words(self) -> str:
         self._errors.seek(0)

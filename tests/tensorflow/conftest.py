@@ -1,5 +1,4 @@
-"""The two TensorFlow processes. A missing TensorFlow fails the tests that need it; nothing is
-skipped."""
+"""The two TensorFlow processes. Where TensorFlow is missing its tests fail; none is skipped."""
 
 from __future__ import annotations
 
@@ -11,9 +10,13 @@ from client import TensorFlowProcess
 from oracle import Oracle
 
 
-@pytest.fixture(scope="session", autouse=True)
-def two_threads() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def two_threads() -> Iterator[None]:
+    """Work is shared between threads on any machine."""
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
-"""The layers against Keras' layers with the same weights, and separable_conv2d against tf.nn's.
+"""The layers, their gradients and initial weights equal those of Keras.
 
 Keras in float64 is the oracle, on its Eigen kernels, compiled by XLA where strides are unequal.
-Results and gradients are sums of products of up to four operands, whose error bound is that of
-`tolerance.py` with the roundings of all stages added: a chain of relative errors (1 + d1)(1 +
-d2)... acts on every term.
 """
 
 from __future__ import annotations
@@ -11,83 +8,26 @@ from __future__ import annotations
 import math
 import random
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from cases import CORNERS, DTYPES, STRIDED_AND_DILATED, Case, rounded, to_format
+from cases import DTYPES, rounded
 from client import TensorFlowProcess
 from ours import array, tensor
-from tolerance import ACCUMULATOR, LOST_TO_UNDERFLOW, UNIT_ROUNDOFF, assert_within
+from tolerance import (
+    Chain,
+    assert_within_chains,
+    depthwise_chains,
+    largest_of,
+    separable_chains,
+)
 
 import tfcompat_dw
 
 Arrays = tuple[np.ndarray, ...]
-
-
-# ---- error bounds of chains ----
-
-
-@dataclass(frozen=True)
-class Chain:
-    """How often a term of one result is rounded: in sums, and on its way from stage to stage."""
-
-    sums: int
-    stages: int
-
-    def error(self, magnitude: np.ndarray, largest: float, dtype: str) -> np.ndarray:
-        """The bound for a result computed in `dtype`, whose absolute terms sum to `magnitude`.
-
-        What a stage loses to underflow, the next may multiply by the `largest` operand and sum up.
-        """
-        logarithm = self.sums * math.log1p(UNIT_ROUNDOFF[ACCUMULATOR[dtype]])
-        if ACCUMULATOR[dtype] != dtype:
-            logarithm += self.stages * math.log1p(UNIT_ROUNDOFF[dtype])
-        lost = LOST_TO_UNDERFLOW[dtype] * self.stages * (1 + self.sums * max(1.0, largest))
-        return math.expm1(logarithm) * magnitude + lost
-
-
-def depthwise_chains(taps: int, multiplier: int, pixels: int) -> list[Chain]:
-    """Output, and gradients of input, kernel, bias."""
-    return [Chain(taps + 1, 1), Chain(taps * multiplier, 1), Chain(pixels, 1), Chain(pixels, 1)]
-
-
-def separable_chains(
-    taps: int, multiplier: int, pixels: int, middle: int, filters: int
-) -> list[Chain]:
-    """Output, and gradients of input, depthwise kernel, pointwise kernel, bias."""
-    return [
-        Chain(taps + middle + 1, 2),
-        Chain(filters + taps * multiplier, 2),
-        Chain(filters + pixels, 2),
-        Chain(taps + pixels, 2),
-        Chain(pixels, 1),
-    ]
-
-
-def assert_chains(
-    ours: Sequence[np.ndarray],
-    theirs: Sequence[np.ndarray],
-    magnitudes: Sequence[np.ndarray],
-    chains: Sequence[Chain],
-    largest: float,
-    dtype: str,
-) -> None:
-    assert len(ours) == len(theirs) <= len(chains)
-    for number, (mine, reference, magnitude) in enumerate(
-        zip(ours, theirs, magnitudes, strict=True)
-    ):
-        chain = chains[number]
-        allowed = chain.error(magnitude, largest, dtype) + chain.error(
-            magnitude, largest, "float64"
-        )
-        assert_within(mine, reference, allowed, f"result {number}")
-
-
-# ---- layers ----
 
 
 @dataclass(frozen=True)
@@ -273,15 +213,13 @@ def test_a_layer_and_its_gradients_are_those_of_keras(
         xla=case.unequal_strides,
         **case.keras_arguments(),
     )
-    largest = max(np.abs(values).max() for values in example)
-    assert_chains(
-        run_our_layer(case, example), theirs, magnitudes, case.chains(), largest, case.dtype
-    )
+    ours, largest = run_our_layer(case, example), largest_of(example)
+    types = (case.dtype, "float64")
+    assert_within_chains(ours, theirs, magnitudes, case.chains(), largest, types)
 
 
-FLOAT32_LAYERS = [replace(case, dtype="float32") for case in LAYERS if not case.unequal_strides][
-    ::3
-]
+# Keras without XLA wants equal strides.
+FLOAT32_LAYERS = [case for case in LAYERS if case.dtype == "float32" and not case.unequal_strides]
 
 
 @pytest.mark.parametrize("case", FLOAT32_LAYERS, ids=str)
@@ -294,12 +232,9 @@ def test_a_float32_layer_agrees_with_default_keras_in_float32(
     (magnitudes,) = tf_onednn.ask(
         "layer", examples=[tuple(map(np.abs, example))], dtype="float64", **arguments
     )
-    largest = max(np.abs(values).max() for values in example)
-    for number, chain in enumerate(case.chains()[: len(theirs)]):
-        allowed = 2 * chain.error(magnitudes[number], largest, "float32")
-        assert_within(
-            run_our_layer(case, example)[number], theirs[number], allowed, f"result {number}"
-        )
+    ours, largest = run_our_layer(case, example), largest_of(example)
+    types = ("float32", "float32")
+    assert_within_chains(ours, theirs, magnitudes, case.chains(), largest, types)
 
 
 # ---- initial weights ----
@@ -341,84 +276,3 @@ def test_initial_weights_are_distributed_as_in_keras(
         assert_uniform(array(mine), glorot_limit(their.shape))
     assert not ours[-1].any()
     assert not theirs[-1].any()
-
-
-# ---- separable_conv2d ----
-
-# tf.nn computes a strided and dilated call the space-to-batch way.
-SEPARABLE = [
-    replace(case, dtype=DTYPES[number % 4], data_format=("NHWC", "NCHW")[number // 4 % 2])
-    for number, case in enumerate(
-        [
-            *CORNERS,
-            *(replace(case, strided_dilation="space_to_batch") for case in STRIDED_AND_DILATED),
-        ]
-    )
-]
-FILTERS = 4
-
-
-def separable_example(case: Case, numbers: Callable[[tuple[int, ...]], np.ndarray]) -> Arrays:
-    """Input, depthwise filter, pointwise filter, gradient pool."""
-    middle = case.channels * case.multiplier
-    pool = case.pool_size * FILTERS
-    shapes = [case.input_shape, case.filter_shape, (1, 1, middle, FILTERS), (pool,)]
-    return tuple(numbers(shape) for shape in shapes)
-
-
-def run_our_separable(case: Case, example: Arrays) -> list[np.ndarray]:
-    """Output and three gradients, channels-last."""
-    x, *filters = (tensor(values, case.dtype) for values in example[:3])
-    x = tensor(to_format(example[0], case.data_format), case.dtype)
-    leaves = [operand.requires_grad_() for operand in (x, *filters)]
-    output = tfcompat_dw.separable_conv2d(
-        *leaves, **case.arguments(case.data_format), strided_dilation=case.strided_dilation
-    )
-    channel = 1 if case.data_format == "NCHW" else 3
-    shape = tuple(output.movedim(channel, 3).shape)
-    gradient = example[3][: output.numel()].reshape(shape)
-    output.backward(tensor(to_format(gradient, case.data_format), case.dtype))
-    images = [array(output), array(x.grad)]
-    return [np.moveaxis(image, channel, 3) for image in images] + [array(f.grad) for f in filters]
-
-
-@pytest.mark.parametrize("case", SEPARABLE, ids=str)
-def test_separable_conv2d_and_its_gradients_are_those_of_tensorflow(
-    case: Case, tf_eigen: TensorFlowProcess
-) -> None:
-    numbers = np.random.default_rng(zlib.crc32(str(case).encode()))
-    example = separable_example(
-        case, lambda shape: rounded(numbers.standard_normal(shape), case.dtype)
-    )
-    theirs, magnitudes = tf_eigen.ask(
-        "separable_conv2d",
-        examples=[example, tuple(map(np.abs, example))],
-        dtype="float64",
-        xla=case.unequal_strides,
-        **case.arguments("NHWC"),
-    )
-    pixels = case.batch * math.prod(theirs[0].shape[1:3])
-    middle = case.channels * case.multiplier
-    chains = separable_chains(math.prod(case.kernel), case.multiplier, pixels, middle, FILTERS)
-    largest = max(np.abs(values).max() for values in example)
-    assert_chains(run_our_separable(case, example), theirs, magnitudes, chains, largest, case.dtype)
-
-
-@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_separable_conv2d_of_whole_numbers_rounds_each_result_once(
-    dtype: str, data_format: str, tf_eigen: TensorFlowProcess
-) -> None:
-    """What passes between the two stages is at most 256 here, so exact even in bfloat16."""
-    case = Case(size=(9, 8), kernel=(2, 2), channels=2, batch=4, dtype=dtype)
-    numbers = np.random.default_rng(5)
-    example = separable_example(
-        case, lambda shape: numbers.integers(-8, 9, shape).astype(np.float64)
-    )
-    example = (example[0], np.sign(example[1]), *example[2:])
-    (theirs,) = tf_eigen.ask(
-        "separable_conv2d", examples=[example], dtype="float64", **case.arguments("NHWC")
-    )
-    ours = run_our_separable(replace(case, data_format=data_format), example)
-    for number, (mine, exact) in enumerate(zip(ours, theirs, strict=True)):
-        np.testing.assert_array_equal(mine, rounded(exact, dtype), err_msg=f"result {number}")

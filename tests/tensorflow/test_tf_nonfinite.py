@@ -1,10 +1,10 @@
-"""Inf and NaN stay where the arithmetic puts them: a padded tap is skipped, so it adds nothing,
-not 0 * Inf.
+"""Inf and NaN stay where the arithmetic puts them: a padded tap adds nothing, not 0 * Inf.
 
-TensorFlow's back ends disagree here. By default (oneDNN) it skips padded taps in float32 and
-bfloat16 under SAME and VALID, and that is what this package does everywhere. Its own kernels
-multiply the padding, so one Inf in a filter makes the whole border NaN; so do its explicit
-gradients and its dilated calls, whatever the back end.
+TensorFlow's back ends disagree here. By default, with oneDNN's AVX-512 kernels, it skips padded
+taps in float32 and bfloat16 under SAME and VALID, and that is what this package does everywhere.
+Its own kernels multiply the padding, so one Inf in a filter makes the whole border NaN; so do its
+explicit gradients and its dilated calls, whatever the back end, and some of oneDNN's kernels for
+lesser CPUs.
 
 What must come out follows from finite float64 runs: a single bad element reaches those results to
 which its partial derivative is not zero, each through exactly one product, and leaves the others
@@ -20,11 +20,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from cases import DTYPES, Case, Example, Passes
 from oracle import Oracle
 from ours import by_autograd, by_functions
 
 VALUES = (np.inf, -np.inf, np.nan)
+
+# With AVX-512. In AVX2 and below oneDNN multiplies the padding in some of its kernels.
+ONEDNN_ALWAYS_SKIPS = "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 # Which results each operand is a factor of.
 REACHES = {
@@ -43,11 +47,11 @@ SKIPPED_BY_TF = (
     ),  # pixels that no window touches
     Case(size=(7, 8), stride=(3, 3), kernel=(2, 5)),
     Case(size=(2, 3), kernel=(5, 4), multiplier=1),  # taps that are never used
-    Case(size=(5, 6), stride=(1, 2), kernel=(3, 3)),
     Case(size=(6, 7), kernel=(7, 7), channels=16, multiplier=1),
 )
 SKIPPED_BY_US = (
     *SKIPPED_BY_TF,
+    Case(size=(5, 6), stride=(1, 2), kernel=(3, 3)),
     Case(size=(4, 5), padding=((1, 2), (0, 3))),
     Case(size=(4, 5), padding=((4, 0), (0, 5)), kernel=(2, 3)),  # windows of nothing but padding
     Case(size=(5, 6), padding=((1, 1), (2, 0)), stride=(2, 2)),
@@ -162,35 +166,39 @@ def test_a_bad_element_reaches_only_what_it_is_a_term_of(
         assert_equal(by_functions(of_type, bad.example, memory), bad)
 
 
+def assert_equal_to_default(case: Case, ours: Passes, example: Example, oracle: Oracle) -> None:
+    """But for what oneDNN on a lesser CPU makes NaN, as TensorFlow's own kernel does: 0 * Inf."""
+    theirs = oracle.by_default(case, example)
+    multiplied = oracle.eigen(case, example)
+    for name, mine, wanted, eigen in zip(Passes._fields, ours, theirs, multiplied, strict=True):
+        padded = np.isnan(wanted) & np.isnan(eigen) & (not ONEDNN_ALWAYS_SKIPS)
+        np.testing.assert_array_equal(mine[~padded], wanted[~padded], err_msg=name)
+
+
 @pytest.mark.parametrize("case", SKIPPED_BY_TF, ids=without_type)
-def test_tensorflow_skips_padded_taps_by_default(
+def test_one_bad_element_has_the_effect_it_has_in_tensorflow_by_default(
     case: Case, calls_of: Callable[[Case], list[Bad]], oracle: Oracle
 ) -> None:
     for bad in calls_of(case):
-        assert_equal(oracle.by_default(case, bad.example), bad)
+        assert_equal_to_default(case, by_autograd(case, bad.example), bad.example, oracle)
 
 
 @pytest.mark.parametrize("operand", Example._fields)
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("case", SKIPPED_BY_TF, ids=without_type)
-def test_an_operand_of_nothing_but_bad_elements_gives_what_tensorflow_gives_by_default(
+def test_nothing_but_bad_elements_has_the_effect_it_has_in_tensorflow_by_default(
     case: Case, value: float, operand: str, oracle: Oracle
 ) -> None:
     example = finite_example(case)
     bad = example._replace(**{operand: np.full_like(getattr(example, operand), value)})
-    theirs = oracle.by_default(case, bad)
-    for name, mine, wanted in zip(Passes._fields, by_autograd(case, bad), theirs, strict=True):
-        np.testing.assert_array_equal(mine, wanted, err_msg=name)
+    assert_equal_to_default(case, by_autograd(case, bad), bad, oracle)
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_zero_times_a_bad_element_inside_the_input_is_nan_as_in_tensorflow(
-    value: float, oracle: Oracle
-) -> None:
+def test_zero_times_a_bad_element_inside_the_input_is_nan(value: float, oracle: Oracle) -> None:
     case = Case(size=(4, 5))
-    bad = with_element(finite_example(case), Spot("input", 31), value)
+    bad = with_element(finite_example(case), Spot("input", 21), value)
     bad = bad._replace(filter=np.zeros_like(bad.filter))
-    theirs = oracle.by_default(case, bad)
-    assert np.isnan(theirs.output).any()
-    for name, mine, wanted in zip(Passes._fields, by_autograd(case, bad), theirs, strict=True):
-        np.testing.assert_array_equal(mine, wanted, err_msg=name)
+    ours = by_autograd(case, bad)
+    assert np.isnan(ours.output).sum() == 9 * case.multiplier
+    assert_equal_to_default(case, ours, bad, oracle)

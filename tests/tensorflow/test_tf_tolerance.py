@@ -1,5 +1,4 @@
-"""The error bounds themselves: wide enough for what they describe, too narrow for anything
-worse."""
+"""The error bounds: wide enough for what they describe, too narrow for anything worse."""
 
 from __future__ import annotations
 

@@ -19,11 +19,18 @@ in float32.
 * The reference is TensorFlow in float64 on the same inputs, which all are exact in float64; it
   has the bound of a float64 sum.
 
+* Separable convolutions and layers are sums of products of up to four operands, in stages. All
+  factors (1 + d) of all stages multiply, so a Chain just counts them.
+
 Results near the bottom of the exponent range lose more than a relative u, as TensorFlow flushes
 denormals to zero in all types but float16: each rounding may also lose LOST_TO_UNDERFLOW.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -100,3 +107,63 @@ def assert_within(ours: np.ndarray, theirs: np.ndarray, allowed: np.ndarray, wha
         f"{tuple(int(i) for i in worst)}: {ours[worst]!r}, TensorFlow {theirs[worst]!r}, "
         f"allowed difference {float(allowed[worst]):.3g}"
     )
+
+
+# ---- stages ----
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How often a term of one result is rounded: in sums, and on its way from stage to stage."""
+
+    sums: int
+    stages: int
+
+    def error(self, magnitude: np.ndarray, largest: float, dtype: str) -> np.ndarray:
+        """The bound for a result computed in `dtype`, whose absolute terms sum to `magnitude`.
+
+        What a stage loses to underflow, the next may multiply by the `largest` operand and sum up.
+        """
+        logarithm = self.sums * math.log1p(UNIT_ROUNDOFF[ACCUMULATOR[dtype]])
+        if ACCUMULATOR[dtype] != dtype:
+            logarithm += self.stages * math.log1p(UNIT_ROUNDOFF[dtype])
+        lost = LOST_TO_UNDERFLOW[dtype] * self.stages * (1 + self.sums * max(1.0, largest))
+        return math.expm1(logarithm) * magnitude + lost
+
+
+def depthwise_chains(taps: int, multiplier: int, pixels: int) -> list[Chain]:
+    """Output, and gradients of input, kernel, bias."""
+    return [Chain(taps + 1, 1), Chain(taps * multiplier, 1), Chain(pixels, 1), Chain(pixels, 1)]
+
+
+def separable_chains(
+    taps: int, multiplier: int, pixels: int, middle: int, filters: int
+) -> list[Chain]:
+    """Output, and gradients of input, depthwise kernel, pointwise kernel, bias."""
+    return [
+        Chain(taps + middle + 1, 2),
+        Chain(filters + taps * multiplier, 2),
+        Chain(filters + pixels, 2),
+        Chain(taps + pixels, 2),
+        Chain(pixels, 1),
+    ]
+
+
+def assert_within_chains(
+    ours: Sequence[np.ndarray],
+    theirs: Sequence[np.ndarray],
+    magnitudes: Sequence[np.ndarray],
+    chains: Sequence[Chain],
+    largest: float,
+    dtypes: tuple[str, str],
+) -> None:
+    """Our results and TensorFlow's, computed in two dtypes, are within the sum of their errors."""
+    assert len(ours) == len(theirs)
+    rows = zip(chains[: len(ours)], ours, theirs, magnitudes, strict=True)
+    for number, (chain, mine, reference, magnitude) in enumerate(rows):
+        allowed = sum(chain.error(magnitude, largest, dtype) for dtype in dtypes)
+        assert_within(mine, reference, allowed, f"result {number}")
+
+
+def largest_of(example: Sequence[np.ndarray]) -> float:
+    return max(float(np.abs(values).max()) for values in example)

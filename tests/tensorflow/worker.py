@@ -144,8 +144,7 @@ class Worker:
         layer.build(examples[0][0].shape)
 
         def forward(x: Any, *weights: Any) -> Any:
-            pairs = list(zip(layer.trainable_variables, weights, strict=True))
-            return layer.stateless_call(pairs_to_values(pairs), [], x)[0]
+            return layer.stateless_call(list(weights), [], x)[0]
 
         return self.every(self.differentiated(forward), examples, dtype, xla)
 
@@ -162,7 +161,6 @@ class Worker:
 
     def outcome(self, function: str, arguments: dict[str, Any], graph: bool) -> str:
         """'returned', or 'Type: text' of what the call raised, eagerly or in a graph."""
-
         try:
             call = self.prepared(function, arguments)
             self.tf.function(call)() if graph else call()
@@ -187,16 +185,6 @@ class Worker:
         """Arrays as tensors: TensorFlow changes the type of an array, never that of a tensor."""
         is_tensor = isinstance(value, np.ndarray) and name != "padding"
         return self.tf.constant(value) if is_tensor else value
-
-
-def pairs_to_values(pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
-    """The values of (variable, value) pairs, each with its variable's shape."""
-    for variable, value in pairs:
-        if tuple(variable.shape) != tuple(value.shape):
-            raise ValueError(
-                f"{variable.path}: {tuple(value.shape)}, expected {tuple(variable.shape)}"
-            )
-    return [value for _, value in pairs]
 
 
 def answer(worker: Worker, question: str, arguments: dict[str, Any]) -> tuple[str, Any]:
