@@ -861,8 +861,15 @@ def test_explicit_zeros_are_valid():
 
 @pytest.mark.parametrize(
     "as_sizes",
-    [list, tuple, torch.Size, torch.tensor, lambda sizes: torch.tensor(sizes, dtype=torch.int32)],
-    ids=["list", "tuple", "Size", "int64", "int32"],
+    [
+        list,
+        tuple,
+        torch.Size,
+        np.array,
+        torch.tensor,
+        lambda sizes: torch.tensor(sizes, dtype=torch.int32),
+    ],
+    ids=["list", "tuple", "Size", "NumPy", "int64", "int32"],
 )
 def test_sizes_are_sequences_or_integer_tensors(as_sizes):
     sizes = as_sizes(list(INPUT.shape))

@@ -231,6 +231,8 @@ def parse_sizes(name: str, value: object, axes: str) -> tuple[int, int, int, int
         elements: Sequence[object] = value.tolist()
     elif isinstance(value, (tuple, list)):
         elements = value
+    elif hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1:  # NumPy, as TensorFlow takes
+        elements = value.tolist()
     else:
         raise TypeError(
             f"{name} must be a list or tuple of the 4 sizes {axes}, or an integer tensor; got "

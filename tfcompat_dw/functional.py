@@ -94,8 +94,9 @@ def depthwise_conv2d(
         ``[n, out_h, out_w, c*mult]`` or ``[n, c*mult, out_h, out_w]``, in the input's memory order.
 
     Raises:
-        TypeError, ValueError: where TensorFlow, eager or in a graph, refuses the arguments, and
-            where it fails to (an empty kernel, batch padding).
+        TypeError, ValueError: where TensorFlow, eager or in a graph, refuses the arguments, but for
+            what only its kernels lack (NCHW, unequal strides) and short forms (an int for strides);
+            and where it fails to refuse (an empty kernel, batch padding).
     """
     geometry = parse_geometry(strides, padding, data_format, dilations, strided_dilation)
     window = check_forward(input, "filter", filter, bias, geometry)

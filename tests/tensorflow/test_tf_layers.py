@@ -115,7 +115,9 @@ class LayerCase:
         if not self.separable:
             return depthwise_chains(taps, self.depth_multiplier, pixels)
         middle = self.channels * self.depth_multiplier
-        return separable_chains(taps, self.depth_multiplier, pixels, middle, self.filters)
+        return separable_chains(
+            taps, self.depth_multiplier, pixels, middle, self.filters, biased=self.use_bias
+        )
 
     def example(self) -> Arrays:
         """Input, weights in Keras' order, gradient pool: channels-last."""

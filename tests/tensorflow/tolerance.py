@@ -137,11 +137,14 @@ def depthwise_chains(taps: int, multiplier: int, pixels: int) -> list[Chain]:
 
 
 def separable_chains(
-    taps: int, multiplier: int, pixels: int, middle: int, filters: int
+    taps: int, multiplier: int, pixels: int, middle: int, filters: int, biased: bool = False
 ) -> list[Chain]:
-    """Output, and gradients of input, depthwise kernel, pointwise kernel, bias."""
+    """Output, and gradients of input, depthwise kernel, pointwise kernel, bias.
+
+    The pointwise product is PyTorch's: in 16 bits it is rounded before the bias is added.
+    """
     return [
-        Chain(taps + middle + 1, 2),
+        Chain(taps + middle + 1, 3 if biased else 2),
         Chain(filters + taps * multiplier, 2),
         Chain(filters + pixels, 2),
         Chain(taps + pixels, 2),
