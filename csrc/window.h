@@ -69,8 +69,8 @@ DW_HOST_DEVICE inline int64_t tap_offset(const Gather& gather, const Axis& axis,
 }
 
 // Whether destination d meets a source through tap k, and which.
-DW_HOST_DEVICE inline bool meets_source(const Gather& gather, const Axis& axis, int64_t d, int64_t k,
-                                        int64_t* source) {
+DW_HOST_DEVICE inline bool meets_source(const Gather& gather, const Axis& axis, int64_t d,
+                                        int64_t k, int64_t* source) {
   if (d % gather.classes != tap_class(gather, axis, k)) return false;
   *source = tap_offset(gather, axis, k) + d / gather.classes * gather.source_step;
   return *source >= 0 && *source < gather.sources;

@@ -8,7 +8,7 @@ namespace {
 #include "simd.h"
 //
 #include "lanes.h"
-#include "lines.h"
+#include "planes_nchw.h"
 #include "rows_nhwc.h"
 #include "tiles_nhwc.h"
 //

@@ -8,7 +8,7 @@ namespace {
 #include "simd.h"
 //
 #include "lanes.h"
-#include "lines.h"
+#include "planes_nchw.h"
 #include "rows_nhwc.h"
 #include "tiles_nhwc.h"
 //
@@ -18,7 +18,7 @@ namespace {
 template <class S>
 GatherKernel backward_input_of(bool channels_last) {
   if (channels_last) return {nhwc_tasks, nhwc_scratch_bytes<S>, nhwc_run<S>};
-  return {nchw_tasks<false>, nchw_scratch_bytes<S>, nchw_run<false, S>};
+  return {nchw_tasks, nchw_scratch_bytes<S>, nchw_run<S>};
 }
 }  // namespace
 

@@ -1,152 +1,220 @@
-// The filter and bias gradient over NCHW memory: a vector holds adjacent columns of one plane.
-// No include guard: compiled once per instruction set, see each_isa.h.
+// The filter and bias gradient over NCHW memory. No include guard: see each_isa.h.
 //
-// df[kh, kw, o] is the dot product of a grad plane with a shifted input plane. Up to kDots taps of
-// a kernel row share the grad vector and keep their sums in registers along a row; between rows the
-// vectors of sums wait in scratch, and their lanes are folded once, at the end of the task.
+// df[kh, kw, o] is the dot product of a grad plane with a shifted input plane. Both are laid out
+// flat in one pitch (planes_nchw.h), grad with zeros behind each row, so every tap is one long dot
+// product. Padding and those zeros are multiplied; where anything they meet is not finite, a sum
+// comes out that is not, and the task is done again without them.
 
-constexpr int kDots = 7;  // the widest kernel row taken at once
+constexpr int kDots = 9;  // taps that share a grad vector: with it, 10 vectors
 
-// Adds one row's products for taps [0, N). grad: [output columns]; line: input line (lines.h).
+// sums[t] += grad . (source + offsets[t]) over [0, length), for N taps; sums are vectors.
 template <int N, class T>
-void dot_block(const T* grad, const T* line, const Tap* taps, T* sums) {
-  constexpr int kWidth = kLanes<T>;
-  Range common = taps[0].members;
-  int64_t end = common.end;
-  int64_t begin = common.begin;
-  DW_UNROLL for (int t = 1; t < N; ++t) {
-    common = {max64(common.begin, taps[t].members.begin), min64(common.end, taps[t].members.end)};
-    begin = min64(begin, taps[t].members.begin);
-    end = max64(end, taps[t].members.end);
-  }
+void flat_dots(const T* grad, const T* source, const int64_t* offsets, int64_t length, T* sums) {
   Vector<T> sum[N];
-  DW_UNROLL for (int t = 0; t < N; ++t) sum[t] = load(sums + t * kWidth);
-  for (int64_t j = begin; j < end; j += kWidth) {
-    if (j >= common.begin && j + kWidth <= common.end) {
-      const Vector<T> g = load(grad + j);
-      DW_UNROLL for (int t = 0; t < N; ++t) sum[t] += g * load(line + taps[t].position + j);
-      continue;
-    }
-    DW_UNROLL for (int t = 0; t < N; ++t) {  // lanes without an input are 0 on both sides: 0 * 0 is added
-      const int first = static_cast<int>(min64(max64(taps[t].members.begin - j, 0), kWidth));
-      const int last = static_cast<int>(min64(max64(taps[t].members.end - j, 0), kWidth));
-      if (first >= last) continue;
-      sum[t] +=
-          load_lanes(grad + j, first, last) * load_lanes(line + taps[t].position + j, first, last);
-    }
+  const T* x[N];
+  DW_UNROLL for (int t = 0; t < N; ++t) {
+    sum[t] = load(sums + t * kLanes<T>);
+    x[t] = source + offsets[t];
   }
-  DW_UNROLL for (int t = 0; t < N; ++t) store(sums + t * kWidth, sum[t]);
+  for (int64_t f = 0; f < length; f += kLanes<T>) {
+    const Vector<T> g = load(grad + f);
+    DW_UNROLL for (int t = 0; t < N; ++t) sum[t] += g * load(x[t] + f);
+  }
+  DW_UNROLL for (int t = 0; t < N; ++t) store(sums + t * kLanes<T>, sum[t]);
 }
 
 template <class T>
-void dot_row(const T* grad, const T* line, const Tap* taps, int64_t count, T* sums) {
+DW_INLINE void flat_filter(const T* grad, const T* source, const int64_t* offsets, int64_t taps,
+                           int64_t length, T* sums) {
   constexpr int kWidth = kLanes<T>;
   int64_t t = 0;
-  for (; t + kDots <= count; t += kDots) {
-    dot_block<kDots>(grad, line, taps + t, sums + t * kWidth);
+  for (; t + kDots <= taps; t += kDots) {
+    flat_dots<kDots>(grad, source, offsets + t, length, sums + t * kWidth);
   }
-  for (; t + 5 <= count; t += 5) dot_block<5>(grad, line, taps + t, sums + t * kWidth);
-  for (; t + 3 <= count; t += 3) dot_block<3>(grad, line, taps + t, sums + t * kWidth);
-  for (; t < count; ++t) dot_block<1>(grad, line, taps + t, sums + t * kWidth);
+  for (; t + 5 <= taps; t += 5) {
+    flat_dots<5>(grad, source, offsets + t, length, sums + t * kWidth);
+  }
+  for (; t + 2 <= taps; t += 2) {
+    flat_dots<2>(grad, source, offsets + t, length, sums + t * kWidth);
+  }
+  for (; t < taps; ++t) flat_dots<1>(grad, source, offsets + t, length, sums + t * kWidth);
 }
 
-template <class T>
-DW_INLINE void add_row(const T* grad, int64_t count, T* sums) {
-  constexpr int kWidth = kLanes<T>;
-  Vector<T> sum = load(sums);
-  for (int64_t j = 0; j < count; j += kWidth) {
-    sum += load_lanes(grad + j, 0, static_cast<int>(min64(kWidth, count - j)));
-  }
-  store(sums, sum);
-}
-
-// Scratch of a task: input lines, one grad line, T sums[multiplier, taps + 1, width].
+// The sum of one tap over members [first, first + members) of the rows, without any padding.
 template <class S>
-struct FilterNchwScratch {
-  Compute<S>* sums;
-  Compute<S>* grad;
-  Compute<S>* lines;
+Compute<S> plain_dot(const S* grad, const S* input, const Problem& problem, const FlatPair& pair,
+                     int64_t first, int64_t members, int64_t t, int64_t u) {
+  Compute<S> sum = 0;
+  const int64_t column = pair.cols.column + u;
+  const Range valid = inside(column, pair.cols.step, pair.cols.columns, pair.cols.members);
+  for (int64_t i = first; i < first + members; ++i) {
+    const int64_t row = pair.rows.column + i * pair.rows.step + t;
+    if (row < 0 || row >= pair.rows.columns) continue;
+    const S* x = input + (pair.rows.source + row * pair.rows.source_pitch) * problem.cols.input;
+    const S* g = grad + (pair.rows.first + i * pair.rows.pitch) * problem.cols.output;
+    for (int64_t j = valid.begin; j < valid.end; ++j) {
+      const int64_t k = column + j * pair.cols.step;
+      sum += to_compute(g[pair.cols.first + j * pair.cols.pitch]) *
+             to_compute(x[pair.cols.source + k * pair.cols.source_pitch]);
+    }
+  }
+  return sum;
+}
+
+template <class S>
+struct NchwFilter {
+  using T = Compute<S>;
+  static constexpr int kWidth = kLanes<T>;
+  const FilterCall& call;
+  T* source;         // flat input of a block
+  T* grad;           // flat grad of a block
+  T* sums;           // [multiplier, taps + 1, vector]; the last of each is the bias
+  T* pair_sums;      // [taps of a pair, vector]
+  int64_t* offsets;  // [taps of a pair]
+  int64_t bytes;
+
+  NchwFilter(const FilterCall& filter_call, void* memory) : call(filter_call) {
+    int64_t source_elements = 0;
+    int64_t grad_elements = 0;
+    for_each_pair(call.row_sweeps, call.row_sweep_count, call.sweeps, call.sweep_count,
+                  [&](const FlatPair& pair) {
+                    const int64_t members = block_members<T>(pair);
+                    source_elements = max64(source_elements, pair.source_elements(members));
+                    grad_elements = max64(grad_elements, members * pair.pitch());
+                  });
+    const Problem& problem = call.problem;
+    Carver carver = {static_cast<char*>(memory), 0};
+    source = carver.take<T>(source_elements + kSlack<T>);
+    grad = carver.take<T>(grad_elements + kSlack<T>);
+    sums = carver.take<T>(problem.multiplier * (problem.taps() + 1) * kWidth);
+    pair_sums = carver.take<T>(problem.taps() * kWidth);
+    offsets = carver.take<int64_t>(problem.taps());
+    bytes = carver.used;
+  }
+
+  T* sums_of(int64_t m, int64_t tap) const {
+    return sums + (m * (call.problem.taps() + 1) + tap) * kWidth;
+  }
+
+  // Units [begin, end) (parts of images), input channel c, into one partial result.
+  void run(int64_t begin, int64_t end, int64_t c, T* partial) {
+    const Problem& problem = call.problem;
+    const int64_t taps = problem.taps();
+    for (int64_t i = 0; i < problem.multiplier * (taps + 1) * kWidth; i += kWidth) {
+      store(sums + i, Vector<T>{});
+    }
+    add_units(begin, end, c, true);
+    for (int64_t m = 0; m < problem.multiplier; ++m) {
+      if (all_finite(sums_of(m, 0), taps * kWidth)) continue;
+      for (int64_t n = 0; n < problem.multiplier; ++n) zero(sums_of(n, 0), taps * kWidth);
+      add_units(begin, end, c, false);
+      break;
+    }
+    for (int64_t m = 0; m < problem.multiplier; ++m) {
+      for (int64_t tap = 0; tap <= taps; ++tap) {
+        partial[tap * problem.lanes() + c * problem.multiplier + m] =
+            sum_of_lanes<T>(load(sums_of(m, tap)));
+      }
+    }
+  }
+
+  void add_units(int64_t begin, int64_t end, int64_t c, bool flat) {
+    for_each_pair(call.row_sweeps, call.row_sweep_count, call.sweeps, call.sweep_count,
+                  [&](const FlatPair& pair) {
+                    const int64_t block = block_members<T>(pair);
+                    for (int64_t unit = begin; unit < end; ++unit) {
+                      const Range part = members_of_part(pair, unit % call.parts, call.parts);
+                      for (int64_t first = part.begin; first < part.end; first += block) {
+                        add_block(pair, first, min64(block, part.end - first), unit / call.parts, c,
+                                  flat);
+                      }
+                    }
+                  });
+  }
+
+  void add_block(const FlatPair& pair, int64_t first, int64_t members, int64_t n, int64_t c,
+                 bool flat) {
+    const Problem& problem = call.problem;
+    const S* input = static_cast<const S*>(call.input) +
+                     (n * problem.channels + c) * problem.rows.input * problem.cols.input;
+    if (flat && call.filter_gradient) {
+      fill_source(input, problem.cols.input, pair, first, members, source);
+      for (int64_t t = 0; t < pair.taps(); ++t) {
+        offsets[t] = pair.offset(t / pair.cols.taps, t % pair.cols.taps, members);
+      }
+    }
+    for (int64_t m = 0; m < problem.multiplier; ++m) {
+      const int64_t lane = c * problem.multiplier + m;
+      const S* plane = static_cast<const S*>(call.grad) +
+                       (n * problem.lanes() + lane) * problem.rows.output * problem.cols.output;
+      if (!flat) {
+        add_plain(pair, first, members, input, plane, m);
+        continue;
+      }
+      fill_grad(pair, first, members, plane);
+      const int64_t length = pair.length(members);
+      if (call.bias_gradient) add_bias(length, sums_of(m, problem.taps()));
+      if (!call.filter_gradient) continue;
+      for (int64_t t = 0; t < pair.taps(); ++t) {
+        store(pair_sums + t * kWidth, load(sums_of(m, tap_of(pair, t))));
+      }
+      flat_filter(grad, source, offsets, pair.taps(), length, pair_sums);
+      for (int64_t t = 0; t < pair.taps(); ++t) {
+        store(sums_of(m, tap_of(pair, t)), load(pair_sums + t * kWidth));
+      }
+    }
+  }
+
+  int64_t tap_of(const FlatPair& pair, int64_t t) const {
+    return (pair.rows.index + t / pair.cols.taps * pair.rows.index_step) *
+               call.problem.cols.kernel +
+           pair.cols.index + t % pair.cols.taps * pair.cols.index_step;
+  }
+
+  void fill_grad(const FlatPair& pair, int64_t first, int64_t members, const S* plane) {
+    T* to = grad;
+    for (int64_t i = 0; i < members; ++i, to += pair.pitch()) {
+      const int64_t row = pair.rows.first + (first + i) * pair.rows.pitch;
+      read_strided(plane + row * call.problem.cols.output + pair.cols.first, pair.cols.pitch,
+                   pair.cols.members, to);
+      zero(to + pair.cols.members, pair.pitch() - pair.cols.members);
+    }
+    zero(to, kSlack<T>);
+  }
+
+  void add_bias(int64_t length, T* total) {
+    Vector<T> sum = load(total);
+    for (int64_t f = 0; f < length; f += kWidth) sum += load(grad + f);
+    store(total, sum);
+  }
+
+  void add_plain(const FlatPair& pair, int64_t first, int64_t members, const S* input,
+                 const S* plane, int64_t m) {
+    for (int64_t t = 0; t < pair.taps(); ++t) {
+      sums_of(m, tap_of(pair, t))[0] += plain_dot(plane, input, call.problem, pair, first, members,
+                                                  t / pair.cols.taps, t % pair.cols.taps);
+    }
+  }
 };
-
-template <class S>
-int64_t filter_nchw_scratch_bytes(const FilterCall& call) {
-  const Problem& problem = call.problem;
-  const int64_t sums = problem.multiplier * (problem.taps() + 1) * kLanes<Compute<S>>;
-  return (sums + problem.cols.output + line_elements<S>(call.across, call.rows_in_sight)) *
-         static_cast<int64_t>(sizeof(Compute<S>));
-}
 
 inline int64_t filter_nchw_tasks(const FilterCall& call) {
   return call.groups * call.problem.channels;
 }
 
-// Output rows `rows` of image n, input channel c.
 template <class S>
-void filter_nchw_rows(const FilterCall& call, const FilterNchwScratch<S>& scratch, int64_t n,
-                      int64_t c, Range rows) {
-  using T = Compute<S>;
-  const Problem& problem = call.problem;
-  const Axis& down = problem.rows;
-  const Axis& across = problem.cols;
-  const S* plane =
-      static_cast<const S*>(call.input) + (n * problem.channels + c) * down.input * across.input;
-  Lines<S> lines = {};
-  if (call.filter_gradient) {
-    lines = lines_of(plane, call.across, source_rows_of(call.rows, rows.begin, rows.end),
-                     scratch.lines);
-  }
-  for (int64_t m = 0; m < problem.multiplier; ++m) {
-    const int64_t lane = c * problem.multiplier + m;
-    T* sums = scratch.sums + m * (problem.taps() + 1) * kLanes<T>;
-    for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
-      const S* row = static_cast<const S*>(call.grad) +
-                     ((n * problem.lanes() + lane) * down.output + oh) * across.output;
-      const T* grad = reinterpret_cast<const T*>(row);
-      if (!kComputed<S>) {
-        write_line(row, across.output, {1, 1, across.output}, scratch.grad);
-        grad = scratch.grad;
-      }
-      if (call.bias_gradient) add_row(grad, across.output, sums + problem.taps() * kLanes<T>);
-      if (!call.filter_gradient) continue;
-      const Range valid = call.rows.of_destination[oh];
-      for (int64_t t = valid.begin; t < valid.end; ++t) {
-        const Tap& tap = call.rows.taps[t];
-        dot_row(grad, lines.line(tap.offset + oh * down.stride), call.cols.taps, across.kernel,
-                sums + tap.index * across.kernel * kLanes<T>);
-      }
-    }
-  }
+int64_t filter_nchw_scratch_bytes(const FilterCall& call) {
+  return NchwFilter<S>(call, nullptr).bytes;
 }
 
 template <class S>
 void filter_nchw_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
-  using T = Compute<S>;
   const Problem& problem = call.problem;
-  const int64_t sums = problem.multiplier * (problem.taps() + 1) * kLanes<T>;
-  FilterNchwScratch<S> scratch;
-  scratch.sums = static_cast<T*>(memory);
-  scratch.grad = scratch.sums + sums;
-  scratch.lines = scratch.grad + problem.cols.output;
-  const int64_t height = problem.rows.output;
+  NchwFilter<S> filter(call, memory);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t group = task / problem.channels;
-    const int64_t c = task % problem.channels;
-    for (int64_t i = 0; i < sums; i += kLanes<T>) store(scratch.sums + i, Vector<T>{});
-
-    const int64_t last = min64(problem.batch * height, (group + 1) * call.group_rows);
-    for (int64_t row = group * call.group_rows; row < last;) {
-      const int64_t n = row / height;
-      const int64_t oh = row % height;
-      const int64_t count = min64(min64(kBlockRows, height - oh), last - row);
-      filter_nchw_rows(call, scratch, n, c, {oh, oh + count});
-      row += count;
-    }
-    T* partial = static_cast<T*>(call.partials) + group * (problem.taps() + 1) * problem.lanes();
-    for (int64_t m = 0; m < problem.multiplier; ++m) {
-      for (int64_t tap = 0; tap <= problem.taps(); ++tap) {
-        partial[tap * problem.lanes() + c * problem.multiplier + m] =
-            sum_of_lanes<T>(load(scratch.sums + (m * (problem.taps() + 1) + tap) * kLanes<T>));
-      }
-    }
+    filter.run(
+        group * call.group_units, min64(call.units, (group + 1) * call.group_units),
+        task % problem.channels,
+        static_cast<Compute<S>*>(call.partials) + group * (problem.taps() + 1) * problem.lanes());
   }
 }

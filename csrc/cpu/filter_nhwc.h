@@ -30,11 +30,11 @@ struct NhwcFilter {
     grad_picked = carver.take<PickedLanes<S>>(vectors);
     rows = carver.take<TileRow<T>>(problem.rows.kernel);
     masks = carver.take<uint32_t>(most_taps(call.sweeps, call.sweep_count));
-    grad_line =
-        carver.take<T>(grad_form.in_place() ? 0 : problem.cols.output * grad_form.width());
+    grad_line = carver.take<T>(grad_form.in_place() ? 0 : problem.cols.output * grad_form.width());
     sums = carver.take<T>((problem.taps() + 1) * tap_pitch);
     const RowForm<S> form = {problem.channels, count, problem.multiplier};
-    ring = {nullptr, problem.rows.input, problem.cols.input, form, picked, nullptr, nullptr, call.rows_in_sight};
+    ring = {nullptr, problem.rows.input, problem.cols.input, form, picked, nullptr,
+            nullptr, call.rows_in_sight};
     ring.held = carver.take<int64_t>(ring.slots);
     ring.lines = carver.take<T>(form.in_place() ? 0 : ring.slots * ring.pixels * form.width());
     bytes = carver.used;
@@ -143,7 +143,6 @@ template <class S>
 void filter_nhwc_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
   const Problem& problem = call.problem;
   const int64_t chunks = ceil_div(problem.channels, call.chunk);
-  const int64_t all_rows = problem.batch * problem.rows.output;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t group = task / chunks;
     const int64_t channel = task % chunks * call.chunk;
@@ -151,7 +150,7 @@ void filter_nhwc_run(const FilterCall& call, int64_t begin, int64_t end, void* m
                           group * (problem.taps() + 1) * problem.lanes() +
                           channel * problem.multiplier;
     NhwcFilter<S>(call, min64(call.chunk, problem.channels - channel), memory)
-        .run(group * call.group_rows, min64(all_rows, (group + 1) * call.group_rows), channel,
+        .run(group * call.group_units, min64(call.units, (group + 1) * call.group_units), channel,
              partial);
   }
 }

@@ -8,7 +8,7 @@ namespace {
 #include "simd.h"
 //
 #include "lanes.h"
-#include "lines.h"
+#include "planes_nchw.h"
 #include "rows_nhwc.h"
 #include "tiles_nhwc.h"
 //
@@ -18,13 +18,13 @@ namespace {
 template <class S>
 GatherKernel forward_of(bool channels_last) {
   if (channels_last) return {nhwc_tasks, nhwc_scratch_bytes<S>, nhwc_run<S>};
-  return {nchw_tasks<true>, nchw_scratch_bytes<S>, nchw_run<true, S>};
+  return {nchw_tasks, nchw_scratch_bytes<S>, nchw_run<S>};
 }
 
 // 16-bit filters and biases are converted once per call, not once per use.
 template <class S>
 void convert_lanes(const void* from, void* to, int64_t count) {
-  write_line(static_cast<const S*>(from), count, {1, 1, count}, static_cast<float*>(to));
+  read_strided(static_cast<const S*>(from), 1, count, static_cast<float*>(to));
 }
 }  // namespace
 
@@ -40,6 +40,11 @@ GatherKernel forward(const Problem& problem) {
 void convert_to_compute(DataType dtype, const void* from, void* to, int64_t count) {
   if (dtype == DataType::kBFloat16) return convert_lanes<BFloat16>(from, to, count);
   if (dtype == DataType::kFloat16) return convert_lanes<Float16>(from, to, count);
+}
+
+bool all_finite(DataType compute_type, const void* values, int64_t count) {
+  return compute_type == DataType::kFloat64 ? all_finite(static_cast<const double*>(values), count)
+                                            : all_finite(static_cast<const float*>(values), count);
 }
 
 }  // namespace tfcompat_dw::cpu::DW_ISA

@@ -34,9 +34,10 @@ struct NhwcGather {
     const int64_t vectors = count < kLanes<T> ? problem.taps() : 0;
     weights = carver.take<T>(vectors * kLanes<T>);
     bias = carver.take<T>(kLanes<T>);
-    result = carver.take<T>(
-        result_form.in_place() ? 0 : call.across.destinations * result_form.width());
-    ring = {nullptr, call.down.sources, call.across.sources, source_form, picked, nullptr, nullptr, call.rows_in_sight};
+    result =
+        carver.take<T>(result_form.in_place() ? 0 : call.across.destinations * result_form.width());
+    ring = {nullptr, call.down.sources, call.across.sources, source_form, picked,
+            nullptr, nullptr,           call.rows_in_sight};
     ring.held = carver.take<int64_t>(ring.slots);
     ring.lines =
         carver.take<T>(source_form.in_place() ? 0 : ring.slots * ring.pixels * source_form.width());
@@ -67,10 +68,10 @@ struct NhwcGather {
                  (forward ? channel : lane);
     ring.forget();
     for (int64_t row = begin; row < end; ++row) {
-      S* destination = static_cast<S*>(call.destination) +
-                       (n * call.down.destinations + row) * call.across.destinations *
-                           result_form.channels +
-                       (forward ? lane : channel);
+      S* destination =
+          static_cast<S*>(call.destination) +
+          (n * call.down.destinations + row) * call.across.destinations * result_form.channels +
+          (forward ? lane : channel);
       const bool in_place = result_form.in_place();
       gather_row(row, filter, weight_pitch, offset,
                  in_place ? reinterpret_cast<T*>(destination) : result);

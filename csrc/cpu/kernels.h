@@ -12,25 +12,7 @@ struct Float16 {
   uint16_t bits;
 };
 
-// Kernel position `index` shows member q of its class the source offset + q * source_step, which
-// exists for q in `members`. `position`: the offset in a source row that is stored residue by
-// residue of the source step (gather_nchw.h).
-struct Tap {
-  int64_t index;
-  int64_t offset;
-  int64_t position;
-  Range members;
-};
-
-// The taps of one axis of a gathering pass, class after class, ascending in index inside a class.
-struct AxisPlan {
-  Gather gather;
-  const Tap* taps;
-  const Range* of_class;        // [min(classes, destinations)] into taps
-  const Range* of_destination;  // [destinations] into taps: those that meet a source
-};
-
-// NHWC, one axis of a gathering pass: destinations that take their taps from side-by-side columns.
+// One axis of a gathering pass: destinations that take their taps from side-by-side columns.
 // Member q of the sweep is destination `first + q * pitch`; through tap t in [0, taps), which is
 // kernel position `index + t * index_step`, it sees column q * step + t + `column` of the source
 // positions `source`, `source + source_pitch`, ..., of which there are `columns`.
@@ -53,42 +35,43 @@ struct GatherCall {
   Problem problem;
   Gather down;
   Gather across;
-  const void* source;   // NHWC [n, rows, cols, c] or NCHW [n, c, rows, cols], in problem.dtype
-  const void* filter;   // T [kh, kw, lanes]
-  const void* bias;     // T [lanes] or null (forward only)
-  void* destination;    // as source, in problem.dtype
-  const Sweep* sweeps;  // NHWC: of the columns
+  const void* source;       // NHWC [n, rows, cols, c] or NCHW [n, c, rows, cols], in problem.dtype
+  const void* filter;       // T [kh, kw, lanes]
+  const void* bias;         // T [lanes] or null (forward only)
+  void* destination;        // as source, in problem.dtype
+  const Sweep* row_sweeps;  // NCHW
+  int64_t row_sweep_count;
+  const Sweep* sweeps;  // of the columns
   int64_t sweep_count;
-  AxisPlan rows;           // NCHW
-  AxisPlan cols;           // NCHW
-  int64_t chunk;           // NHWC: input channels of a task
-  int64_t block;           // destination rows of a task
-  int64_t rows_in_sight;   // source rows that lie between the first and the last that one
-                           // destination row meets (NHWC), or a block of them (NCHW)
+  int64_t chunk;          // NHWC: input channels of a task
+  int64_t block;          // NHWC: destination rows of a task
+  int64_t rows_in_sight;  // NHWC: source rows from the first to the last of a window
+  int64_t parts;          // NCHW: tasks per plane
+  bool finite_filter;     // NCHW
 };
 
-// NCHW filter gradient: rows of grad that are served by one filling of the input lines.
-constexpr int64_t kBlockRows = 16;
-
-// A filter (and bias) gradient. Rows (n, oh) are split into `groups` of `group_rows`; each group
-// sums into its own partial result, and the partials are added in the order of the groups.
+// A filter (and bias) gradient. Its units, rows (n, oh) in NHWC and parts of images in NCHW, are
+// split into groups; each group sums into its own partial result, and the partials are added in the
+// order of the groups.
 struct FilterCall {
   Problem problem;
-  const void* input;       // as in GatherCall
+  const void* input;  // as in GatherCall
   const void* grad;
-  void* partials;          // T [groups, taps + 1, lanes]; the last row of each is the bias gradient
-  void* filter_gradient;   // [kh, kw, lanes] in problem.dtype, or null
-  void* bias_gradient;     // [lanes] in problem.dtype, or null
-  Gather down;             // of the forward pass
+  void* partials;         // T [groups, taps + 1, lanes]; the last row of each is the bias gradient
+  void* filter_gradient;  // [kh, kw, lanes] in problem.dtype, or null
+  void* bias_gradient;    // [lanes] in problem.dtype, or null
+  Gather down;            // of the forward pass
   Gather across;
-  const Sweep* sweeps;     // NHWC: of the columns
+  const Sweep* row_sweeps;  // NCHW
+  int64_t row_sweep_count;
+  const Sweep* sweeps;  // of the columns
   int64_t sweep_count;
-  AxisPlan rows;           // NCHW
-  AxisPlan cols;           // NCHW
+  int64_t units;
+  int64_t group_units;
   int64_t groups;
-  int64_t group_rows;
-  int64_t chunk;           // NHWC: input channels of a task
-  int64_t rows_in_sight;   // as in GatherCall; NCHW: of kBlockRows output rows
+  int64_t chunk;          // NHWC: input channels of a task
+  int64_t rows_in_sight;  // as in GatherCall
+  int64_t parts;          // NCHW: units per image
 };
 
 // Tasks are independent; [begin, end) is the share of one call. scratch holds scratch_bytes(call).
@@ -112,6 +95,7 @@ struct FilterKernel {
   GatherKernel backward_input(const Problem& problem);            \
   FilterKernel backward_filter(const Problem& problem);           \
   void convert_to_compute(DataType, const void*, void*, int64_t); \
+  bool all_finite(DataType, const void*, int64_t);                \
   }
 DW_DECLARE_KERNELS(baseline)
 DW_DECLARE_KERNELS(avx2)

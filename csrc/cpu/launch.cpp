@@ -18,6 +18,7 @@ struct InstructionSet {
   GatherKernel (*backward_input)(const Problem&);
   FilterKernel (*backward_filter)(const Problem&);
   void (*convert_to_compute)(DataType, const void*, void*, int64_t);
+  bool (*all_finite)(DataType, const void*, int64_t);
 };
 
 #define DW_INSTRUCTION_SET(ISA, AVAILABLE) \
@@ -26,11 +27,12 @@ struct InstructionSet {
    ISA::forward,                           \
    ISA::backward_input,                    \
    ISA::backward_filter,                   \
-   ISA::convert_to_compute}
+   ISA::convert_to_compute,                \
+   ISA::all_finite}
 
 InstructionSet choose_instruction_set() {
   const InstructionSet sets[] = {
-      // best first
+  // best first
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
       DW_INSTRUCTION_SET(
           avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -128,46 +130,50 @@ int64_t channel_chunk(const Problem& problem, int64_t rows, int64_t pixels) {
   return std::min(problem.channels, ceil_div(ceil_div(problem.channels, chunks), 16) * 16);
 }
 
-// Destination rows of one task. NCHW: enough that the source rows which neighbouring tasks share,
-// and both write to scratch, stay a small part.
-int64_t row_block(const Problem& problem, const Gather& gather) {
-  const int64_t reach = (problem.rows.kernel - 1) * problem.rows.dilation + 1;
-  const int64_t rows = problem.channels_last ? 8 : std::max<int64_t>(16, 2 * reach);
-  return std::min(gather.destinations, rows);
+// Destination rows of one NHWC task, short enough to share out, tall enough to reuse rows.
+constexpr int64_t kBlockRows = 8;
+
+// NCHW: how many tasks a plane makes. One, unless there are too few planes to share out.
+int64_t plane_parts(const Problem& problem, int64_t rows) {
+  constexpr int64_t kEnough = 64;
+  const int64_t planes = problem.batch * problem.channels;
+  return std::clamp<int64_t>(kEnough / planes, 1, std::max<int64_t>(1, rows / 8));
 }
 
 void gather(const GatherKernel& kernel, const Problem& problem, const Gather& down,
             const Gather& across, const void* source, const void* filter, const void* bias,
             void* destination, ParallelFor parallel_for) {
-  const AxisPlanner rows(problem.rows, down);
-  const AxisPlanner cols(problem.cols, across);
-  const std::vector<Sweep> sweeps = sweeps_of(problem.cols, across);
+  const std::vector<Sweep> rows = sweeps_of(problem.rows, down);
+  const std::vector<Sweep> cols = sweeps_of(problem.cols, across);
   Memory filter_memory;
   Memory bias_memory;
-  const int64_t block = row_block(problem, down);
-  const int64_t in_sight = rows_in_sight(problem.rows, down, problem.channels_last ? 1 : block);
+  const int64_t filter_size = problem.taps() * problem.lanes();
+  const void* weights = in_compute_type(problem, filter, filter_size, filter_memory);
+  const int64_t in_sight = rows_in_sight(problem.rows, down);
   const GatherCall call = {
       problem,
       down,
       across,
       source,
-      in_compute_type(problem, filter, problem.taps() * problem.lanes(), filter_memory),
+      weights,
       in_compute_type(problem, bias, problem.lanes(), bias_memory),
       destination,
-      sweeps.data(),
-      static_cast<int64_t>(sweeps.size()),
-      rows.plan(),
-      cols.plan(),
+      rows.data(),
+      static_cast<int64_t>(rows.size()),
+      cols.data(),
+      static_cast<int64_t>(cols.size()),
       channel_chunk(problem, in_sight, across.sources),
-      block,
-      in_sight};
+      std::min(kBlockRows, down.destinations),
+      in_sight,
+      plane_parts(problem, down.destinations),
+      problem.channels_last || instruction_set().all_finite(problem.dtype, weights, filter_size)};
   run(kernel, call, parallel_for);
 }
 
 // How many partial results a filter gradient is summed in. A function of the shape alone, so that
 // the result is the same for any number of threads; bounded so that the partials stay below an
 // eighth of the input (or at one).
-int64_t filter_groups(const Problem& problem) {
+int64_t filter_groups(const Problem& problem, int64_t units) {
   constexpr int64_t kMost = 64;
   const double input = static_cast<double>(problem.batch) * static_cast<double>(problem.channels) *
                        static_cast<double>(problem.rows.input) *
@@ -175,9 +181,8 @@ int64_t filter_groups(const Problem& problem) {
                        static_cast<double>(storage_bytes(problem));
   const double partial = static_cast<double>(problem.taps() + 1) *
                          static_cast<double>(problem.lanes() * compute_bytes(problem));
-  const int64_t rows = problem.batch * problem.rows.output;
   const double fit = std::min(input / 8 / partial, static_cast<double>(kMost));
-  return std::clamp<int64_t>(static_cast<int64_t>(fit), 1, std::max<int64_t>(1, rows));
+  return std::clamp<int64_t>(static_cast<int64_t>(fit), 1, units);
 }
 
 }  // namespace
@@ -199,16 +204,15 @@ void backward_filter(const Problem& problem, const void* input, const void* grad
   const FilterKernel kernel = instruction_set().backward_filter(problem);
   const Gather down = gather_forward(problem.rows);
   const Gather across = gather_forward(problem.cols);
-  const AxisPlanner rows(problem.rows, down);
-  const AxisPlanner cols(problem.cols, across);
-  const std::vector<Sweep> sweeps = sweeps_of(problem.cols, across);
-  const int64_t all_rows = problem.batch * problem.rows.output;
-  const int64_t group_rows = ceil_div(all_rows, filter_groups(problem));
-  const int64_t groups = ceil_div(all_rows, group_rows);
+  const std::vector<Sweep> rows = sweeps_of(problem.rows, down);
+  const std::vector<Sweep> cols = sweeps_of(problem.cols, across);
+  const int64_t parts = plane_parts(problem, problem.rows.output);
+  const int64_t units = problem.batch * (problem.channels_last ? problem.rows.output : parts);
+  const int64_t group_units = ceil_div(units, filter_groups(problem, units));
+  const int64_t groups = ceil_div(units, group_units);
   const int64_t size = (problem.taps() + 1) * problem.lanes();
   const Memory partials = allocate(groups * size * compute_bytes(problem));
-  const int64_t in_sight =
-      rows_in_sight(problem.rows, down, problem.channels_last ? 1 : kBlockRows);
+  const int64_t in_sight = rows_in_sight(problem.rows, down);
   const FilterCall call = {problem,
                            input,
                            grad,
@@ -217,14 +221,16 @@ void backward_filter(const Problem& problem, const void* input, const void* grad
                            bias_gradient,
                            down,
                            across,
-                           sweeps.data(),
-                           static_cast<int64_t>(sweeps.size()),
-                           rows.plan(),
-                           cols.plan(),
+                           rows.data(),
+                           static_cast<int64_t>(rows.size()),
+                           cols.data(),
+                           static_cast<int64_t>(cols.size()),
+                           units,
+                           group_units,
                            groups,
-                           group_rows,
                            channel_chunk(problem, in_sight, problem.cols.input),
-                           in_sight};
+                           in_sight,
+                           parts};
   run(kernel, call, parallel_for);
   parallel_for(size, grain(static_cast<double>(groups * size), size),
                [&](int64_t begin, int64_t end) { kernel.reduce(call, begin, end); });

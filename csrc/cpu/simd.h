@@ -226,3 +226,16 @@ DW_INLINE T sum_of_lanes(Vector<T> v) {
   }
   return lanes[0];
 }
+
+// v - v is 0 where v is finite, else NaN.
+template <class T>
+bool all_finite(const T* p, int64_t count) {
+  Vector<T> sum{};
+  int64_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>) sum += load(p + i) - load(p + i);
+  if (i < count) {
+    const Vector<T> rest = load_lanes(p + i, 0, static_cast<int>(count - i));
+    sum += rest - rest;
+  }
+  return sum_of_lanes<T>(sum) == 0;
+}

@@ -22,11 +22,11 @@ template <class T>
 struct Tile {
   const TileRow<T>* rows;
   int64_t row_count;
-  int64_t source;         // where in a row the sweep's columns begin, elements
-  int64_t tap;            // where in a kernel row its taps begin, elements
-  int64_t column;         // of tap 0 of member 0
-  int64_t column_pitch;   // elements
-  int64_t step;           // columns from member to member
+  int64_t source;        // where in a row the sweep's columns begin, elements
+  int64_t tap;           // where in a kernel row its taps begin, elements
+  int64_t column;        // of tap 0 of member 0
+  int64_t column_pitch;  // elements
+  int64_t step;          // columns from member to member
   int64_t taps;
   int64_t tap_pitch;      // elements
   const uint32_t* masks;  // see fill_masks
@@ -167,8 +167,7 @@ struct GatherTile {
       fetch_ahead<kStep, N>(tile, first + lane);
       for (int64_t r = 0; r < tile.row_count; ++r) {
         tile_row<kStep>(tile, tile.rows[r].source + first + lane,
-                        tile.rows[r].taps + tile.tap + lane,
-                        Gathering<kStep, N, T>{sum});
+                        tile.rows[r].taps + tile.tap + lane, Gathering<kStep, N, T>{sum});
       }
       const Vector<T> bias = tile.bias ? load(tile.bias + lane) : Vector<T>{};
       DW_UNROLL for (int p = 0; p < N; ++p) {
