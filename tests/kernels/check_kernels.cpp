@@ -22,7 +22,8 @@ int64_t pick(int64_t low, int64_t high) {
   return std::uniform_int_distribution<int64_t>(low, high)(generator);
 }
 
-// ---- dtypes: arrays are kept as raw bytes next to the float64 values they stand for --------------
+// ---- dtypes: arrays are kept as raw bytes next to the float64 values they stand for
+// --------------
 
 size_t size_of(DataType dtype) {
   return dtype == DataType::kFloat64 ? 8 : dtype == DataType::kFloat32 ? 4 : 2;
@@ -49,9 +50,8 @@ double decode(DataType dtype, const void* p) {
   const int top = dtype == DataType::kBFloat16 ? 255 : 31;
   if (exponent == top) return std::numeric_limits<double>::quiet_NaN();  // infinity is not expected
   const double value =
-      exponent == 0
-          ? std::ldexp(fraction, 1 - bias - fraction_bits)
-          : std::ldexp(fraction + (1 << fraction_bits), exponent - bias - fraction_bits);
+      exponent == 0 ? std::ldexp(fraction, 1 - bias - fraction_bits)
+                    : std::ldexp(fraction + (1 << fraction_bits), exponent - bias - fraction_bits);
   return bits & 0x8000 ? -value : value;
 }
 
