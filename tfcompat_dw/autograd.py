@@ -77,6 +77,19 @@ def _differentiated(args: Sequence[Any]) -> bool:
     )
 
 
+def call(op: Callable[..., Any], *args: Any) -> Tensor:
+    """``op(*args)``; where nothing is differentiated, without the way through this module."""
+    if (
+        PRIVATE_NAMES_PRESENT
+        and not torch.compiler.is_compiling()
+        and not _are_functorch_transforms_active()
+        and not _differentiated(args)
+    ):
+        with _AutoDispatchBelowAutograd():
+            return cast(Tensor, op(*args))
+    return cast(Tensor, op(*args))
+
+
 # ---- the operators' derivatives ----------------------------------------------------------------
 
 

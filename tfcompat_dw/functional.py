@@ -25,6 +25,7 @@ from tfcompat_dw.arguments import (
     parse_geometry,
     parse_sizes,
 )
+from tfcompat_dw.autograd import call
 from tfcompat_dw.layout import channels_last_in_memory
 from tfcompat_dw.padding import Window
 
@@ -149,8 +150,7 @@ def depthwise_conv2d_backprop_input(
         return space_to_batch.depthwise_conv2d_backward_input(
             input_size, filter, out_backprop, window
         )
-    result: Tensor = _backward_input(input_size, filter, out_backprop, *window)
-    return result
+    return call(_backward_input, input_size, filter, out_backprop, *window)
 
 
 def depthwise_conv2d_backprop_filter(
@@ -198,8 +198,7 @@ def depthwise_conv2d_backprop_filter(
         return space_to_batch.depthwise_conv2d_backward_filter(
             input, filter_size, out_backprop, window
         )
-    result: Tensor = _backward_filter(input, filter_size, out_backprop, *window)
-    return result
+    return call(_backward_filter, input, filter_size, out_backprop, *window)
 
 
 def separable_conv2d(
@@ -270,8 +269,7 @@ def convolve(
     """The convolution of checked arguments."""
     if geometry.space_to_batch:
         return space_to_batch.depthwise_conv2d(input, filter, bias, window)
-    result: Tensor = _depthwise_conv2d(input, filter, bias, *window)
-    return result
+    return call(_depthwise_conv2d, input, filter, bias, *window)
 
 
 def separable(
