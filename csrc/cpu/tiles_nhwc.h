@@ -66,10 +66,10 @@ struct Gathering {
   DW_INLINE void group(const T* x, int64_t pitch, const T* weights, int64_t tap_pitch,
                        uint32_t mask) const {
     Vector<T> weight[G];
-    DW_UNROLL for (int t = 0; t < G; ++t) weight[t] = load(weights + t * tap_pitch);
-    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i) {
+    DW_UNROLL for (int t = 0; t < G; ++t, weights += tap_pitch) weight[t] = load(weights);
+    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i, x += pitch) {
       if (!(mask >> i & 1)) continue;
-      const Vector<T> column = load(x + i * pitch);
+      const Vector<T> column = load(x);
       DW_UNROLL for (int p = 0; p < N; ++p) {
         const int t = i - p * kStep;
         if (t >= 0 && t < G) sum[p] += weight[t] * column;
@@ -95,9 +95,9 @@ struct Correlating {
   DW_INLINE void group(const T* x, int64_t pitch, T* sums, int64_t tap_pitch, uint32_t mask) const {
     Vector<T> sum[G];
     DW_UNROLL for (int t = 0; t < G; ++t) sum[t] = load(sums + t * tap_pitch);
-    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i) {
+    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i, x += pitch) {
       if (!(mask >> i & 1)) continue;
-      const Vector<T> column = load(x + i * pitch);
+      const Vector<T> column = load(x);
       DW_UNROLL for (int p = 0; p < N; ++p) {
         const int t = i - p * kStep;
         if (t >= 0 && t < G) sum[t] += grad[p] * column;
@@ -158,7 +158,7 @@ DW_INLINE void fetch_ahead(const Tile<T>& tile, int64_t first) {
 
 template <int kStep, int N, class T>
 struct GatherTile {
-  static void run(const Tile<T>& tile) {
+  static DW_NOINLINE void run(const Tile<T>& tile) {
     const int64_t first = tile.source + tile.column * tile.column_pitch;
     for (int64_t v = 0; v * kLanes<T> < tile.lanes; ++v) {
       const int64_t lane = first_lane<T>(v, tile.lanes);
@@ -170,8 +170,9 @@ struct GatherTile {
                         tile.rows[r].taps + tile.tap + lane, Gathering<kStep, N, T>{sum});
       }
       const Vector<T> bias = tile.bias ? load(tile.bias + lane) : Vector<T>{};
-      DW_UNROLL for (int p = 0; p < N; ++p) {
-        store(tile.members + p * tile.member_pitch + lane, sum[p] + bias);
+      T* member = tile.members + lane;
+      DW_UNROLL for (int p = 0; p < N; ++p, member += tile.member_pitch) {
+        store(member, sum[p] + bias);
       }
     }
   }
@@ -180,7 +181,7 @@ struct GatherTile {
 // Vector v of the chunk has its sums at v * kLanes, although it may begin at an earlier lane.
 template <int kStep, int N, class T>
 struct FilterTile {
-  static void run(const Tile<T>& tile) {
+  static DW_NOINLINE void run(const Tile<T>& tile) {
     const int64_t first = tile.source + tile.column * tile.column_pitch;
     for (int64_t v = 0; v * kLanes<T> < tile.lanes; ++v) {
       const int64_t lane = first_lane<T>(v, tile.lanes);
