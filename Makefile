@@ -7,6 +7,11 @@ BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*.* csrc/cpu/*.*) setup.py pyproject.toml
 NETWORK := build/downloads/emotion_model.hdf5
 STEP := tools/step
+# Stamps live in what they vouch for: without .venv, everything is made again.
+MADE := $(VENV)/.made
+DEMO_PACKAGES := $(VENV)/.demo-packages
+TEST_PACKAGES := $(VENV)/.test-packages
+BUILT := $(VENV)/.built
 ONLINE := Check the network connection (pip must reach PyPI) and run make again.
 
 # The suite and the examples build CPU kernels only; TFCOMPAT_DW_CUDA=1 make ... overrides.
@@ -17,51 +22,50 @@ export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: demo test lint format walkthrough clean
 
-demo: build/.built
+demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
 
-walkthrough: build/.built
+walkthrough: $(BUILT)
 	@$(BIN)/python examples/walkthrough.py
 
-test: build/.test-packages build/.built $(NETWORK)
+test: $(TEST_PACKAGES) $(BUILT) $(NETWORK)
 	$(BIN)/python -m pytest
 
-lint: build/.test-packages build/.built
+lint: $(TEST_PACKAGES) $(BUILT)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.* csrc/cpu/*.* tests/kernels/*.cpp)
 
-format: build/.test-packages
+format: $(TEST_PACKAGES)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(wildcard csrc/*.* csrc/cpu/*.* tests/kernels/*.cpp)
 
 clean:
-	rm -rf build dist *.egg-info tfcompat_dw/*.so
+	rm -rf build dist *.egg-info tfcompat_dw/*.so $(BUILT)
 
-build/.venv:
+$(MADE):
 	@tools/check_prerequisites $(PYTHON)
-	@mkdir -p build
 	@$(STEP) "Making .venv" "Install Python's venv module (Debian: python3-venv)." \
 	    $(PYTHON) -m venv $(VENV)
 	@touch $@
 
-build/.demo-packages: build/.venv requirements/demo.txt
+$(DEMO_PACKAGES): $(MADE) requirements/demo.txt
 	@$(STEP) "Installing PyTorch and the demo's packages" "$(ONLINE)" \
 	    $(BIN)/pip install -r requirements/demo.txt
 	@touch $@
 
-build/.test-packages: build/.demo-packages requirements/test.txt
+$(TEST_PACKAGES): $(DEMO_PACKAGES) requirements/test.txt
 	@$(STEP) "Installing TensorFlow and the test packages" "$(ONLINE)" \
 	    $(BIN)/pip install -r requirements/test.txt
 	@touch $@
 
-build/.built: build/.demo-packages $(SOURCES)
+$(BUILT): $(DEMO_PACKAGES) $(SOURCES)
 	@tools/check_prerequisites $(PYTHON)
 	@$(STEP) "Compiling the kernels" "The compiler's message is above." \
 	    $(BIN)/pip install --no-build-isolation --no-deps --editable .
 	@touch $@
 
-$(NETWORK): build/.built
+$(NETWORK): | $(BUILT)
 	@$(BIN)/python examples/demo.py --fetch-only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,6 +23,9 @@ FILTER = torch.ones(3, 2, 3, 2)
 GRAD = torch.ones(2, 5, 6, 6)
 POINTWISE = torch.ones(1, 1, 6, 4)
 BIG = 2**31
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # PyTorch's quantized tensors are deprecated, and still there.
+    QUANTIZED = torch.quantize_per_tensor(INPUT, 1.0, 0, torch.qint8)
 
 
 def convolve(**changes):
@@ -66,6 +70,13 @@ REFUSED = [
     # strides
     (
         convolve,
+        {"data_format": np.array(["NHWC", "NCHW"])},
+        ValueError,
+        "data_format must be 'NHWC', 'NCHW' or None (which is NHWC); got array(['NHWC', 'NCHW'], "
+        "dtype='<U4')",
+    ),
+    (
+        convolve,
         {"strides": 0},
         ValueError,
         "strides must be between 1 and 2147483647, got 0; 1 is the least that has a meaning",
@@ -88,8 +99,8 @@ REFUSED = [
         convolve,
         {"strides": BIG},
         ValueError,
-        "strides must be between 1 and 2147483647, got 2147483648; 1 is the least that has "
-        "a meaning",
+        "strides must be between 1 and 2147483647, got 2147483648; TensorFlow has the same "
+        "limit; use a smaller number",
     ),
     (
         convolve,
@@ -276,7 +287,7 @@ REFUSED = [
         pads((0, 0), (0, 0), (0, BIG), (0, 0)),
         ValueError,
         "padding must be between 0 and 2147483647, got 2147483648 in padding=[(0, 0), (0, "
-        "0), (0, 2147483648), (0, 0)]; to crop, slice the input",
+        "0), (0, 2147483648), (0, 0)]; TensorFlow has the same limit; use a smaller number",
     ),
     (
         convolve,
@@ -325,6 +336,13 @@ REFUSED = [
         {"strided_dilation": None},
         ValueError,
         "strided_dilation must be 'error', 'plain' or 'space_to_batch'; got None",
+    ),
+    (
+        convolve,
+        {"strided_dilation": np.array(["plain", "error"])},
+        ValueError,
+        "strided_dilation must be 'error', 'plain' or 'space_to_batch'; got array(['plain', "
+        "'error'], dtype='<U5')",
     ),
     (
         convolve,
@@ -413,28 +431,35 @@ REFUSED = [
         {"input": INPUT.int()},
         TypeError,
         "input must be float64, float32, bfloat16 or float16, got torch.int32; convert it "
-        "with .to() or .dequantize()",
+        "with .to(torch.float32)",
+    ),
+    (
+        convolve,
+        {"input": QUANTIZED},
+        TypeError,
+        "input must be float64, float32, bfloat16 or float16, got torch.qint8; convert it "
+        "with .dequantize()",
     ),
     (
         convolve,
         {"input": INPUT.to(torch.complex64)},
         TypeError,
         "input must be float64, float32, bfloat16 or float16, got torch.complex64; convert "
-        "it with .to() or .dequantize()",
+        "it with .to(torch.float32)",
     ),
     (
         convolve,
         {"filter": FILTER.bool()},
         TypeError,
         "filter must be float64, float32, bfloat16 or float16, got torch.bool; convert it "
-        "with .to() or .dequantize()",
+        "with .to(torch.float32)",
     ),
     (
         convolve,
         {"filter": FILTER.to(torch.float8_e4m3fn)},
         TypeError,
         "filter must be float64, float32, bfloat16 or float16, got torch.float8_e4m3fn; "
-        "convert it with .to() or .dequantize()",
+        "convert it with .to(torch.float32)",
     ),
     (
         convolve,
@@ -497,7 +522,7 @@ REFUSED = [
         {"dilations": BIG - 1},
         ValueError,
         "filter must reach over at most 2147483647 rows and columns, got 3 taps with "
-        "dilation 2147483647; use a smaller dilation",
+        "dilation 2147483647; use a smaller kernel or dilation",
     ),
     (
         convolve,
@@ -660,7 +685,7 @@ REFUSED = [
         {"filter_sizes": [BIG, 2, 3, 2]},
         ValueError,
         "filter_sizes must reach over at most 2147483647 rows and columns, got 2147483648 "
-        "taps with dilation 1; use a smaller dilation",
+        "taps with dilation 1; use a smaller kernel or dilation",
     ),
     # gradients against the rest
     (
@@ -945,16 +970,27 @@ def test_mixed_dtypes_are_left_to_autocast_where_it_is_on(dtype):
         assert result.dtype is dtype
         with pytest.raises(TypeError, match="filter must have the dtype of input"):
             convolve(input=INPUT.double())
+        for backprop in (backprop_input, backprop_filter):  # which it leaves alone
+            with pytest.raises(TypeError, match="out_backprop must have the dtype of "):
+                backprop(out_backprop=GRAD.to(dtype))
     with pytest.raises(TypeError):
         convolve(input=INPUT.to(dtype))
 
 
-def test_separable_is_depthwise_then_one_by_one_in_either_memory_order():
+def test_mixed_dtypes_are_refused_on_a_device_without_autocast():
+    with pytest.raises(TypeError, match="filter must have the dtype of input"):
+        convolve(input=INPUT.double().to("meta"), filter=FILTER.to("meta"))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(("channels", "outputs"), [(3, 4), (32, 64)])  # 32 * 2 * 64 is "large"
+def test_separable_is_depthwise_then_one_by_one_in_either_memory_order(batch, channels, outputs):
     torch.manual_seed(0)
-    filter, pointwise = torch.randn(3, 2, 3, 2), torch.randn(1, 1, 6, 4)
-    weight = pointwise[0, 0].t().reshape(4, 6, 1, 1)
+    filter = torch.randn(3, 2, channels, 2)
+    pointwise = torch.randn(1, 1, 2 * channels, outputs)
+    weight = pointwise[0, 0].t().reshape(outputs, 2 * channels, 1, 1)
     for order in (torch.contiguous_format, torch.channels_last):
-        nchw = torch.randn(2, 3, 5, 6).contiguous(memory_format=order)
+        nchw = torch.randn(batch, channels, 5, 6).contiguous(memory_format=order)
         middle = depthwise_conv2d(nchw, filter, 2, "SAME", "NCHW")
         expected = torch.nn.functional.conv2d(middle, weight)
         result = separable_conv2d(nchw, filter, pointwise, 2, "SAME", "NCHW")

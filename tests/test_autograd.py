@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -228,6 +230,40 @@ def test_forward_mode_gives_the_directional_derivative() -> None:
         input, d_filter, d_bias, *window
     )
     assert torch.allclose(tangent, expected, rtol=1e-13, atol=1e-13)  # sums of < 20 terms near 1
+
+
+# ---- without PyTorch's private names ------------------------------------------------------------
+
+FALLBACK = """
+import sys
+sys.path.insert(0, "tests")
+import pytest, torch, torch._functorch.utils
+del torch._functorch.utils.enable_single_level_autograd_function
+import test_autograd as t
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+
+assert not t.tfcompat_dw.autograd.PRIVATE_NAMES_PRESENT
+for name, (function, arguments) in t.calls(t.WINDOWS["unequal and dilated"]).items():
+    assert gradcheck(function, arguments)
+    assert gradgradcheck(function, arguments)
+    constants = [argument.detach() for argument in arguments]
+    for position, constant in enumerate(constants):
+        with forward_ad.dual_level(), pytest.raises(RuntimeError) as refusal:
+            dual = forward_ad.make_dual(constant, torch.ones_like(constant))
+            function(*constants[:position], dual, *constants[position + 1 :])
+        assert "forward-mode derivatives need private names" in str(refusal.value)
+    with pytest.raises(RuntimeError, match="forward-mode derivatives need private names"):
+        torch.func.jvp(function, tuple(constants), tuple(constants))
+    with pytest.raises(RuntimeError, match="functorch"):
+        torch.func.grad(lambda *a: sum(r.sum() for r in function(*a)))(*constants)
+t.tfcompat_dw.show_config()
+"""
+
+
+def test_without_private_names_reverse_mode_works_and_the_rest_raises() -> None:
+    run = subprocess.run([sys.executable, "-c", FALLBACK], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "torch.library.register_autograd (reverse mode only, no torch.func)" in run.stdout
 
 
 # ---- fakes -------------------------------------------------------------------------------------

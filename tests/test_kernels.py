@@ -34,7 +34,6 @@ def test_kernels_are_exact_and_stay_inside_their_arrays(
         capture_output=True,
         text=True,
     )
-    offered = f"'{isa}', but this processor and build offer"
-    assert run.stdout == f"4000 problems right with {isa}\n" or offered in run.stderr, (
-        run.stdout + run.stderr
-    )
+    if f"'{isa}', but this processor and build offer" in run.stderr:
+        pytest.skip(f"this processor or compiler has no {isa}")
+    assert run.stdout == f"4000 problems right with {isa}\n", run.stdout + run.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -235,6 +236,34 @@ def test_repr_shows_sizes_and_what_is_not_at_its_default(layer, text):
             "data_format must be 'channels_last' or 'channels_first'; got 'NHWC'",
         ),
         (
+            SeparableConv1D,
+            {"data_format": np.array(["channels_last"] * 2)},
+            ValueError,
+            "data_format must be 'channels_last' or 'channels_first'; got array(['channels_last', "
+            "'channels_last'], dtype='<U13')",
+        ),
+        (
+            SeparableConv2D,
+            {"dtype": torch.int32},
+            ValueError,
+            "dtype must be torch.float64, torch.float32, torch.bfloat16 or torch.float16, got "
+            "torch.int32; leave it out for PyTorch's default",
+        ),
+        (
+            DepthwiseConv1D,
+            {"dtype": torch.complex64},
+            ValueError,
+            "dtype must be torch.float64, torch.float32, torch.bfloat16 or torch.float16, got "
+            "torch.complex64; leave it out for PyTorch's default",
+        ),
+        (
+            DepthwiseConv2D,
+            {"kernel_size": 2**31},
+            ValueError,
+            "kernel_size must be between 1 and 2147483647, got 2147483648; TensorFlow has the same "
+            "limit; use a smaller number",
+        ),
+        (
             DepthwiseConv2D,
             {"use_bias": 1},
             TypeError,
@@ -353,9 +382,29 @@ def test_arguments_may_be_changed_after_construction():
         x, layer.weight, 2, "SAME", dilations=(1, 3), bias=layer.bias, strided_dilation="plain"
     )
     assert torch.equal(layer(x), expected)
-    layer.padding = "reflect"
-    with pytest.raises(ValueError, match="padding must be 'same', 'valid' or "):
-        layer(x)
+    layer.data_format, layer.strides = "channels_first", 2
+    assert torch.equal(layer(x.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1), expected)
+    assert layer.strides == (2, 2)
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("padding", "reflect", "padding must be 'same', 'valid' or "),
+        ("data_format", "NHWC", "data_format must be 'channels_last' or 'channels_first'; got "),
+        ("strides", 0, "strides must be between 1 and 2147483647, got 0; "),
+        ("strides", (1, 2, 1), "strides must be an int or a tuple of "),
+        ("dilation_rate", -1, "dilation_rate must be between 1 and 2147483647, got -1; "),
+    ],
+)
+def test_an_argument_that_is_changed_is_checked_as_in_the_constructor(cls, name, value, text):
+    layer = make(cls)
+    before = getattr(layer, name)
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the text is compared.
+        setattr(layer, name, value)
+    assert str(refusal.value).startswith(text)
+    assert getattr(layer, name) == before
 
 
 @pytest.mark.parametrize(
@@ -392,14 +441,14 @@ def test_arguments_may_be_changed_after_construction():
             {},
             (2, 2, 8, 3),
             "weight must fit the padded input, got 3 rows (3 taps, dilation 1) on 2 (input 2, "
-            "padding 0 + 0); use padding='SAME' or a larger input",
+            "padding 0 + 0); use padding='same' or a larger input",
         ),
         (
             SeparableConv1D,
             {"dilation_rate": 4},
             (2, 8, 3),
             "depthwise_weight must fit the padded input, got 9 columns (3 taps, dilation 4) on 8 "
-            "(input 8, padding 0 + 0); use padding='SAME' or a larger input",
+            "(input 8, padding 0 + 0); use padding='same' or a larger input",
         ),
     ],
 )
@@ -422,15 +471,94 @@ def test_input_of_another_dtype_is_refused():
 
 @pytest.mark.parametrize("cls", LAYERS)
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-def test_layers_survive_copying_saving_and_compiling(cls, data_format, tmp_path):
+def test_layers_survive_copying_and_saving(cls, data_format, tmp_path):
     layer = make(cls, data_format=data_format, padding="same", strides=2)
     x = image_for(layer)
     expected = layer(x)
     assert torch.equal(copy.deepcopy(layer)(x), expected)
     torch.save(layer, tmp_path / "layer.pt")
     assert torch.equal(torch.load(tmp_path / "layer.pt", weights_only=False)(x), expected)
-    compiled = torch.compile(layer, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x), expected)
+
+
+def layers_to_compile():
+    for cls, padding in itertools.product(LAYERS, ["same", "valid", "explicit"]):
+        explicit = (2, 1) if cls in LAYERS[2:] else ((1, 0), (2, 1))
+        arguments = {"padding": explicit if padding == "explicit" else padding}
+        for data_format in ("channels_last", "channels_first"):
+            layer = make(cls, strides=2, data_format=data_format, **arguments)
+            yield pytest.param(layer, id=f"{cls.__name__}-{padding}-{data_format}")
+    for padding in (1, "same", "valid"):
+        conv = nn.Conv2d(3, 6, 3, padding=padding, groups=3)
+        yield pytest.param(DepthwiseConv2D.from_conv2d(conv), id=f"from_conv2d-{padding}")
+
+
+@pytest.fixture
+def fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def gradients(function, layer, x):
+    x = x.clone().requires_grad_()
+    layer.zero_grad()
+    result = function(x)
+    result.square().sum().backward()
+    return [result.detach(), x.grad, *(parameter.grad for parameter in layer.parameters())]
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("layer", list(layers_to_compile()))
+def test_compiled_whole_a_layer_has_the_same_values_and_gradients(layer):
+    x = image_for(layer)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    for actual, expected in zip(
+        gradients(compiled, layer, x), gradients(layer, layer, x), strict=True
+    ):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("layer", list(layers_to_compile()))
+def test_exported_strictly_a_layer_takes_every_size(layer):
+    first = 1 if layer.data_format == "channels_last" else 2
+    axes = range(first, first + layer.rank)
+    x = image_for(layer).repeat_interleave(2, 0)
+    for axis in axes:
+        x = x.repeat_interleave(2, axis)
+    sizes = {axis: torch.export.Dim(f"size{axis}", min=8, max=64) for axis in axes}
+    sizes[0] = torch.export.Dim("batch", min=2, max=64)
+    exported = torch.export.export(layer, (x,), dynamic_shapes=(sizes,), strict=True).module()
+    for image in (x, x[:3].narrow(first, 2, 9)):
+        torch.testing.assert_close(exported(image), layer(image))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+@pytest.mark.parametrize("layer", list(layers_to_compile()))
+def test_traced_by_the_old_tracer_a_layer_computes_the_same(layer):
+    x = image_for(layer)
+    torch.testing.assert_close(torch.jit.trace(layer, x)(x), layer(x))
+
+
+def test_a_model_moved_to_channels_last_memory_computes_the_same():
+    """``Module.to`` gives 4-D parameters that memory order too, the filters included."""
+    torch.manual_seed(0)
+    layers = [
+        make(cls, 4, data_format="channels_first", padding="same", **arguments)
+        for cls, arguments in [
+            (DepthwiseConv2D, {"depth_multiplier": 1}),
+            (SeparableConv2D, {"filters": 4, "depth_multiplier": 2}),
+        ]
+    ]
+    model = nn.Sequential(*layers)
+    x = torch.randn(2, 4, 6, 7)
+    expected = gradients(model, model, x)
+    model.to(memory_format=torch.channels_last)
+    assert not layers[0].weight.is_contiguous()
+    actual = gradients(model, model, x.contiguous(memory_format=torch.channels_last))
+    assert actual[0].is_contiguous(memory_format=torch.channels_last)
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 # ---- nn.Conv2d -----------------------------------------------------------------------------------
@@ -577,3 +705,12 @@ def test_same_padding_that_does_not_depend_on_the_size_is_converted():
             data_format="channels_first",
         )
         assert_same_convolution(layer, layer.to_conv2d(), x)
+
+
+def test_to_conv2d_has_the_bias_that_the_layer_has():
+    layer = make(DepthwiseConv2D, data_format="channels_first")
+    layer.bias = None
+    conv = layer.to_conv2d()
+    assert conv.bias is None
+    x = image_for(layer)
+    assert_same_convolution(layer, conv, x)

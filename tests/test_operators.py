@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -60,8 +60,9 @@ def test_every_instruction_set_is_exact_on_integers(isa: str) -> None:
         capture_output=True,
         text=True,
     )
-    offered = f"'{isa}', but this processor and build offer"
-    assert run.returncode == 0 or offered in run.stderr, run.stderr
+    if f"'{isa}', but this processor and build offer" in run.stderr:
+        pytest.skip(f"this processor or build has no {isa}")
+    assert run.returncode == 0, run.stderr
 
 
 def test_sizes_at_which_work_is_split_are_exact() -> None:
@@ -253,9 +254,10 @@ sizes_like = st.one_of(numbers, st.lists(st.integers(0, 4), min_size=4, max_size
 REFUSALS = (RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
 
 
+@pytest.mark.filterwarnings("ignore:tfcompat_dw has no kernels for device type 'cpu'")
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(tensor_like, tensor_like, st.none() | tensor_like, tensor_like, window_like, sizes_like)
-def test_nonsense_is_refused_or_computed_but_never_crashes(
+def test_nonsense_is_refused_or_computed_alike_by_kernel_fake_and_reference(
     input: Tensor,
     filter: Tensor,
     bias: Tensor | None,
@@ -263,99 +265,196 @@ def test_nonsense_is_refused_or_computed_but_never_crashes(
     window: tuple,
     sizes: list[int],
 ) -> None:
-    for call in (
-        lambda: ops.depthwise_conv2d(input, filter, bias, *window),
-        lambda: ops.depthwise_conv2d_backward_input(sizes, filter, grad, *window),
-        lambda: ops.depthwise_conv2d_backward_filter(input, sizes, grad, *window),
-        lambda: ops.depthwise_conv2d_backward(input, filter, grad, *window, [True, True, True]),
-    ):
-        with contextlib.suppress(*REFUSALS):
-            call()
+    for name, arguments in {
+        "depthwise_conv2d": (input, filter, bias, *window),
+        "depthwise_conv2d_backward_input": (sizes, filter, grad, *window),
+        "depthwise_conv2d_backward_filter": (input, sizes, grad, *window),
+        "depthwise_conv2d_backward": (input, filter, grad, *window, [True, True, True]),
+    }.items():
+        kernel = outcome("kernel", name, arguments)
+        fake = outcome("fake", name, arguments)
+        if "aten::new_empty" in kernel:  # no memory, of which a fake needs none
+            continue
+        assert fake == kernel
+        assert outcome("other device", name, arguments) == kernel
+
+
+def outcome(way: str, name: str, arguments: tuple[Any, ...]) -> str:
+    """The sizes and strides of the results, or the refusal."""
+    try:
+        results = WAYS[way](name, arguments)
+    except REFUSALS as refusal:
+        return f"{type(refusal).__name__}: {refusal}"
+    results = [results] if isinstance(results, Tensor) else results
+    return str([(result.shape, result.stride()) for result in results])
 
 
 IMAGE, FILTER = torch.ones(1, 4, 4, 2), torch.ones(3, 3, 2, 1)
 BIG = 2**31 - 1
 REFUSED = {
-    "rank": (lambda: ops.depthwise_conv2d(IMAGE[0], FILTER, None, *PLAIN), "input must have 4 dim"),
+    "rank": (
+        "depthwise_conv2d",
+        (IMAGE[0], FILTER, None, *PLAIN),
+        "input must have 4 dimensions, got 3",
+    ),
     "filter rank": (
-        lambda: ops.depthwise_conv2d(IMAGE, FILTER[0], None, *PLAIN),
+        "depthwise_conv2d",
+        (IMAGE, FILTER[0], None, *PLAIN),
         "filter must have 4 dimensions, got 3",
     ),
     "dtype": (
-        lambda: ops.depthwise_conv2d(IMAGE.int(), FILTER.int(), None, *PLAIN),
+        "depthwise_conv2d",
+        (IMAGE.int(), FILTER.int(), None, *PLAIN),
         "input must be float64, float32, bfloat16 or float16",
     ),
     "mixed dtypes": (
-        lambda: ops.depthwise_conv2d(IMAGE, FILTER.double(), None, *PLAIN),
+        "depthwise_conv2d",
+        (IMAGE, FILTER.double(), None, *PLAIN),
         "all tensors must have one dtype; filter differs",
     ),
     "channels": (
-        lambda: ops.depthwise_conv2d(IMAGE, torch.ones(3, 3, 3, 1), None, *PLAIN),
+        "depthwise_conv2d",
+        (IMAGE, torch.ones(3, 3, 3, 1), None, *PLAIN),
         "the filter is for 3 input channels, the input has 2",
     ),
     "bias": (
-        lambda: ops.depthwise_conv2d(IMAGE, FILTER, torch.ones(3), *PLAIN),
+        "depthwise_conv2d",
+        (IMAGE, FILTER, torch.ones(3), *PLAIN),
         "bias must have 2 elements, got 3",
     ),
     "stride": (
-        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(stride=(0, 1))),
+        "depthwise_conv2d",
+        (IMAGE, FILTER, None, *PLAIN._replace(stride=(0, 1))),
         "stride must be in [1, 2147483647], got [0, 1]",
     ),
     "stride length": (
-        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(stride=(1,) * 3)),
+        "depthwise_conv2d",
+        (IMAGE, FILTER, None, *PLAIN._replace(stride=(1,) * 3)),
         "stride must hold 2 integers, got [1, 1, 1]",
     ),
     "padding": (
-        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(padding=(0, 0, -1, 0))),
+        "depthwise_conv2d",
+        (IMAGE, FILTER, None, *PLAIN._replace(padding=(0, 0, -1, 0))),
         "padding must be in [0, 2147483647], got [0, 0, -1, 0]",
     ),
     "window": (
-        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(dilation=(9, 1))),
+        "depthwise_conv2d",
+        (IMAGE, FILTER, None, *PLAIN._replace(dilation=(9, 1))),
         "a window of 19 rows does not fit into 4 + 1 + 1 padded ones",
     ),
     "empty kernel": (
-        lambda: ops.depthwise_conv2d(IMAGE, torch.ones(0, 3, 2, 1), None, *PLAIN),
+        "depthwise_conv2d",
+        (IMAGE, torch.ones(0, 3, 2, 1), None, *PLAIN),
         "the filter's rows must be in [1, 2147483647], got 0",
     ),
     "grad size": (
-        lambda: ops.depthwise_conv2d_backward_input([1, 4, 4, 2], FILTER, IMAGE[:, :3], *PLAIN),
+        "depthwise_conv2d_backward_input",
+        ([1, 4, 4, 2], FILTER, IMAGE[:, :3], *PLAIN),
         "grad must have the forward result's size [1, 4, 4, 2], got [1, 3, 4, 2]",
     ),
     "negative size": (
-        lambda: ops.depthwise_conv2d_backward_input([1, -4, 4, 2], FILTER, IMAGE, *PLAIN),
+        "depthwise_conv2d_backward_input",
+        ([1, -4, 4, 2], FILTER, IMAGE, *PLAIN),
         "input_size must not be negative, got [1, -4, 4, 2]",
     ),
     "64-bit overflow": (
-        lambda: ops.depthwise_conv2d_backward_input([2**40, 4, 2**40, 2], FILTER, IMAGE, *PLAIN),
+        "depthwise_conv2d_backward_input",
+        ([2**40, 4, 2**40, 2], FILTER, IMAGE, *PLAIN),
         "the sizes of this call exceed 64-bit arithmetic",
     ),
     "channels times multiplier": (
-        lambda: ops.depthwise_conv2d_backward_filter(
-            torch.ones(0, 4, 4, 2**40), [3, 3, 2**40, 2**40], IMAGE, *PLAIN
-        ),
+        "depthwise_conv2d_backward_filter",
+        (torch.ones(0, 4, 4, 2**40), [3, 3, 2**40, 2**40], IMAGE, *PLAIN),
         "the sizes of this call exceed 64-bit arithmetic",
     ),
-    "too large for memory": (
-        lambda: ops.depthwise_conv2d(IMAGE, FILTER, None, *PLAIN._replace(padding=(BIG,) * 4)),
-        "",
+    "windows beyond 64 bits": (
+        "depthwise_conv2d",
+        (IMAGE, FILTER, None, *PLAIN._replace(padding=(BIG,) * 4)),
+        "the sizes of this call exceed 64-bit arithmetic",
     ),
-    "mask": (
-        lambda: ops.depthwise_conv2d_backward(IMAGE, FILTER, IMAGE, *PLAIN, [True]),
-        "",
+    "padded size beyond 64 bits": (
+        "depthwise_conv2d_backward_input",
+        ([1, 2**63 - 1, 4, 2], FILTER, IMAGE, *PLAIN),
+        "the padded rows exceed 64-bit arithmetic",
+    ),
+    "short mask": (
+        "depthwise_conv2d_backward",
+        (IMAGE, FILTER, IMAGE, *PLAIN, [True]),
+        "mask must hold 3 booleans, got 1",
+    ),
+    "long mask": (
+        "depthwise_conv2d_backward",
+        (IMAGE, FILTER, IMAGE, *PLAIN, [True] * 4),
+        "mask must hold 3 booleans, got 4",
     ),
     "sparse": (
-        lambda: ops.depthwise_conv2d(IMAGE.to_sparse(), FILTER, None, *PLAIN),
-        "tensors must be dense (torch.strided)",
+        "depthwise_conv2d",
+        (IMAGE.to_sparse(), FILTER, None, *PLAIN),
+        "input must be dense (torch.strided), got torch.sparse_coo; convert with .to_dense()",
     ),
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_direct_callers_are_told_what_is_wrong(name: str) -> None:
-    call, text = REFUSED[name]
+def on_meta(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(a.to("meta") if isinstance(a, Tensor) else a for a in arguments)
+
+
+WAYS: dict[str, Callable[[str, tuple[Any, ...]], Any]] = {
+    "kernel": lambda name, arguments: getattr(ops, name)(*arguments),
+    "fake": lambda name, arguments: getattr(ops, name)(*on_meta(arguments)),
+    "other device": lambda name, arguments: tfcompat_dw.ops._on_other_device(name)(*arguments),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("case", REFUSED)
+def test_direct_callers_are_told_what_is_wrong(case: str, way: str) -> None:
+    name, arguments, text = REFUSED[case]
     with pytest.raises(RuntimeError) as caught:
-        call()
-    assert text in str(caught.value)
+        WAYS[way](name, arguments)
+    assert str(caught.value) == f"tfcompat_dw::{name}: {text}"
+
+
+def test_a_result_too_large_for_memory_is_torchs_error() -> None:
+    window = PLAIN._replace(padding=(BIG, BIG, 2**20, 0))  # 2^55 bytes
+    with pytest.raises(RuntimeError, match="aten::new_empty"):
+        ops.depthwise_conv2d(IMAGE, FILTER, None, *window)
+
+
+OPERANDS = {
+    "depthwise_conv2d": {"input": IMAGE, "filter": FILTER, "bias": torch.ones(2)},
+    "depthwise_conv2d_backward_input": {
+        "input_size": [1, 4, 4, 2],
+        "filter": FILTER,
+        "grad": IMAGE,
+    },
+    "depthwise_conv2d_backward_filter": {
+        "input": IMAGE,
+        "filter_size": [3, 3, 2, 1],
+        "grad": IMAGE,
+    },
+    "depthwise_conv2d_backward": {"input": IMAGE, "filter": FILTER, "grad": IMAGE},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "moved"),
+    [
+        (name, operand)
+        for name, operands in OPERANDS.items()
+        for operand, value in operands.items()
+        if isinstance(value, Tensor)
+    ],
+)
+def test_tensors_on_two_devices_are_refused(name: str, moved: str) -> None:
+    operands = OPERANDS[name] | {moved: OPERANDS[name][moved].to("meta")}
+    rest = ([True] * 3,) if name == "depthwise_conv2d_backward" else ()
+    arguments = (*operands.values(), *PLAIN, *rest)
+    for call in (getattr(ops, name), tfcompat_dw.ops._on_other_device(name)):
+        with pytest.raises(
+            RuntimeError, match=r"all tensors must be on one device; \w+ is on \w+, \w+ on \w+$"
+        ):
+            call(*arguments)
 
 
 def test_nothing_in_nothing_out() -> None:
@@ -425,5 +524,5 @@ def test_a_cuda_tensor_is_refused_with_the_remedy() -> None:
 
     with pytest.raises(RuntimeError, match=r"this build has no CUDA kernels; .* \.cpu\(\)"):
         tfcompat_dw.ops._on_other_device("depthwise_conv2d")(
-            IMAGE.as_subclass(OnCuda), FILTER, None, *PLAIN
+            IMAGE.as_subclass(OnCuda), FILTER.as_subclass(OnCuda), None, *PLAIN
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -55,6 +56,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert required == ["Requires-Dist: torch>=2.10"]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="torch-abi-audit needs Python 3.11")
 def test_the_library_uses_the_stable_abi_of_torch_2_10_and_of_python(installed: Path) -> None:
     library = installed / "tfcompat_dw" / "_C.abi3.so"
     audit = Path(sys.executable).with_name("torch-abi-audit")
@@ -63,6 +65,17 @@ def test_the_library_uses_the_stable_abi_of_torch_2_10_and_of_python(installed: 
     assert extension["cpython"]["compliant"]
     assert extension["torch"]["stable"]
     assert extension["torch"]["min_torch_version"] == "2.10.0"
+
+
+def test_the_library_asks_torch_for_c_functions_only(installed: Path) -> None:
+    """C++ symbols of at::, c10:: and torch:: are what a new PyTorch changes."""
+    library = installed / "tfcompat_dw" / "_C.abi3.so"
+    symbols = run("nm", "--dynamic", "--undefined-only", "--demangle", library).splitlines()
+    names = [line.split(maxsplit=1)[1] for line in symbols]
+    assert [name for name in names if re.search(r"\b(at|c10|caffe2|torch)::", name)] == []
+    from_torch = [name for name in names if "torch" in name]
+    assert "torch_call_dispatcher" in from_torch
+    assert [name for name in from_torch if not name.startswith(("aoti_torch_", "torch_"))] == []
 
 
 def test_the_library_needs_torch_and_the_c_and_cpp_runtimes_only(installed: Path) -> None:

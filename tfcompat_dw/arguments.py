@@ -19,13 +19,15 @@ from tfcompat_dw.padding import Padding, Window, dilated_kernel
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _AUTOCAST_DTYPES = DTYPES[1:]  # Autocast leaves float64 alone.
+_AUTOCAST_DEVICES = ("cpu", "cuda")  # What ops.py registers it for.
 
 FILTER_AXES = "[h, w, in, mult]"
 IMAGE_AXES = {True: "[n, h, w, c]", False: "[n, c, h, w]"}
 
 # TensorFlow's limit on strides, dilations and explicit padding, here on the kernel too: with it the
 # window arithmetic on any size that memory can hold stays within int64.
-_MAX_STEP = 2**31 - 1
+MAX_STEP = 2**31 - 1
+_TOO_LARGE = "TensorFlow has the same limit; use a smaller number"
 
 Pair = tuple[int, int]
 
@@ -39,6 +41,8 @@ class Geometry(NamedTuple):
     channels_last: bool
     space_to_batch: bool
     """Whether the stride is to be taken within each space-to-batch phase."""
+    same: str = "SAME"
+    """How the caller spells that padding."""
 
     def split(self, shape: Sequence[int]) -> tuple[int, Pair, int]:
         """Batch, (rows, columns) and channels of an image of this data format."""
@@ -51,7 +55,7 @@ class Geometry(NamedTuple):
     def window(self, filter_name: str, kernel: Pair, size: Pair) -> Window:
         """The window on an image of ``size``; ValueError where the kernel has no place on it."""
         check_kernel(filter_name, kernel, self.dilation)
-        check_fit(filter_name, kernel, self.padding, size, self.dilation)
+        check_fit(filter_name, kernel, self.padding, size, self.dilation, self.same)
         # Space-to-batch pads before it looks at the stride: SAME is that of stride 1.
         stride = (1, 1) if self.space_to_batch else self.stride
         window = Window.resolve(
@@ -82,9 +86,9 @@ def parse_geometry(
 
 def parse_data_format(value: object) -> bool:
     """Whether the axes are channels-last.  None means NHWC, as in TensorFlow."""
-    if value is None or value == "NHWC":
+    if value is None or (isinstance(value, str) and value == "NHWC"):
         return True
-    if value == "NCHW":
+    if isinstance(value, str) and value == "NCHW":
         return False
     raise ValueError(f"data_format must be 'NHWC', 'NCHW' or None (which is NHWC); got {value!r}")
 
@@ -108,11 +112,12 @@ def parse_integer(name: str, value: object, whole: object) -> int:
 def parse_at_least_one(name: str, value: object, whole: object) -> int:
     """A kernel size, stride, dilation, multiplier or channel count."""
     number = parse_integer(name, value, whole)
-    if 1 <= number <= _MAX_STEP:
+    if 1 <= number <= MAX_STEP:
         return number
+    remedy = "1 is the least that has a meaning" if number < 1 else _TOO_LARGE
     raise ValueError(
-        f"{name} must be between 1 and {_MAX_STEP}, got {number}{_inside(name, value, whole)}; "
-        f"1 is the least that has a meaning"
+        f"{name} must be between 1 and {MAX_STEP}, got {number}{_inside(name, value, whole)}; "
+        f"{remedy}"
     )
 
 
@@ -187,17 +192,17 @@ def parse_pad_pair(name: str, pair: object, whole: object) -> Pair:
         )
     before, after = (parse_integer(name, element, whole) for element in pair)
     for pad in (before, after):
-        if not 0 <= pad <= _MAX_STEP:
+        if not 0 <= pad <= MAX_STEP:
+            remedy = "to crop, slice the input" if pad < 0 else _TOO_LARGE
             raise ValueError(
-                f"{name} must be between 0 and {_MAX_STEP}, got {pad} in {name}={whole!r}; to "
-                f"crop, slice the input"
+                f"{name} must be between 0 and {MAX_STEP}, got {pad} in {name}={whole!r}; {remedy}"
             )
     return before, after
 
 
 def parse_strided_dilation(value: object, stride: Pair, dilation: Pair) -> bool:
     """Whether the call is to be computed the space-to-batch way; the two agree at stride 1."""
-    if value not in ("error", "plain", "space_to_batch"):
+    if not isinstance(value, str) or value not in ("error", "plain", "space_to_batch"):
         raise ValueError(
             f"strided_dilation must be 'error', 'plain' or 'space_to_batch'; got {value!r}"
         )
@@ -266,9 +271,10 @@ def check_tensor(name: str, value: object, axes: str) -> None:
             f".to_dense(), or .to_padded_tensor() if nested"
         )
     if value.dtype not in DTYPES:
+        remedy = ".dequantize()" if value.is_quantized else ".to(torch.float32)"
         raise TypeError(
             f"{name} must be float64, float32, bfloat16 or float16, got {value.dtype}; convert "
-            f"it with .to() or .dequantize()"
+            f"it with {remedy}"
         )
     rank = axes.count(",") + 1
     if value.dim() != rank:
@@ -278,15 +284,28 @@ def check_tensor(name: str, value: object, axes: str) -> None:
         )
 
 
-def check_like(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
-    """``tensor`` and ``like`` share their dtype, unless autocast is to see to it, and device."""
+def check_dtype(name: str, value: object) -> None:
+    """One of the dtypes that the operators compute in, or None for the default one."""
+    if value is not None and value not in DTYPES:
+        raise ValueError(
+            f"{name} must be torch.float64, torch.float32, torch.bfloat16 or torch.float16, got "
+            f"{value!r}; leave it out for PyTorch's default"
+        )
+
+
+def check_like(
+    name: str, tensor: Tensor, like_name: str, like: Tensor, *, autocast: bool = False
+) -> None:
+    """``tensor`` and ``like`` share their device and dtype; ``autocast`` may yet convert them."""
     if tensor.device != like.device:
         raise ValueError(
             f"{name} must be on the device of {like_name}, {like.device}; got {tensor.device}; "
             f"move one of them with .to()"
         )
     if tensor.dtype is not like.dtype and not (
-        torch.is_autocast_enabled(like.device.type)
+        autocast
+        and like.device.type in _AUTOCAST_DEVICES
+        and torch.is_autocast_enabled(like.device.type)
         and tensor.dtype in _AUTOCAST_DTYPES
         and like.dtype in _AUTOCAST_DTYPES
     ):
@@ -300,7 +319,7 @@ def check_bias(bias: object, outputs: int, like_name: str, like: Tensor) -> None
     """A vector with one element per output channel."""
     check_tensor("bias", bias, "[out]")
     assert isinstance(bias, Tensor)
-    check_like("bias", bias, like_name, like)
+    check_like("bias", bias, like_name, like, autocast=True)
     if bias.shape[0] != outputs:
         raise ValueError(
             f"bias must have one element for each of the {outputs} output channels; got "
@@ -322,14 +341,16 @@ def check_kernel(name: str, kernel: Pair, dilation: Pair) -> None:
                 f"{name} must have at least 1 row and column, got {kernel[0]} x {kernel[1]}; a "
                 f"window without taps has no result"
             )
-        if dilated_kernel(size, gap) > _MAX_STEP:
+        if dilated_kernel(size, gap) > MAX_STEP:
             raise ValueError(
-                f"{name} must reach over at most {_MAX_STEP} rows and columns, got {size} taps "
-                f"with dilation {gap}; use a smaller dilation"
+                f"{name} must reach over at most {MAX_STEP} rows and columns, got {size} taps "
+                f"with dilation {gap}; use a smaller kernel or dilation"
             )
 
 
-def check_fit(name: str, kernel: Pair, padding: Padding, size: Pair, dilation: Pair) -> None:
+def check_fit(
+    name: str, kernel: Pair, padding: Padding, size: Pair, dilation: Pair, same: str
+) -> None:
     """VALID and explicit padding need room for one window; SAME makes it."""
     if padding == "SAME":
         return
@@ -342,5 +363,5 @@ def check_fit(name: str, kernel: Pair, padding: Padding, size: Pair, dilation: P
                 f"{name} must fit the padded input, got {reach} {what} "
                 f"({kernel[axis]} taps, dilation {dilation[axis]}) on {room} "
                 f"(input {size[axis]}, padding {pads[2 * axis]} + {pads[2 * axis + 1]}); use "
-                f"padding='SAME' or a larger input"
+                f"padding={same!r} or a larger input"
             )

@@ -14,8 +14,8 @@ operators again.  The Functions are called by the dispatcher, not by name, so ``
 ``torch.ops`` get derivatives as well.
 
 PyTorch has no public way to say all this.  The private names below are all that is used; where one
-is missing, ``register`` falls back to ``torch.library.register_autograd``, which has no forward
-mode and does not nest.
+is missing, ``register`` falls back to ``torch.library.register_autograd``, which has reverse mode
+only: forward mode and the derivatives of ``torch.func`` raise.
 """
 
 from __future__ import annotations
@@ -324,11 +324,40 @@ def register(library: torch.library.Library, private_names: bool = PRIVATE_NAMES
             library.impl(name, function.dispatch, "Autograd")
         library.impl("depthwise_conv2d_backward", _dispatch_backward, "Autograd")
         return
+    reverse_only = _ReverseOnly("tfcompat_dw", "IMPL")  # type: ignore[no-untyped-call]
     for name, function in FUNCTIONS.items():
         torch.library.register_autograd(
             f"tfcompat_dw::{name}",
             cast(Callable[..., Any], function.backward),
             setup_context=function.setup_context,
-            lib=library,
+            lib=reverse_only,
         )
+    _kept_alive.append(reverse_only)
     library.impl("depthwise_conv2d_backward", _differentiate_backward, "Autograd")
+
+
+_kept_alive: list[torch.library.Library] = []
+"""Libraries, which take their kernels along when they go."""
+
+
+class _ReverseOnly(torch.library.Library):
+    """Refuses forward mode for the kernels that ``register_autograd`` makes.
+
+    They drop tangents without a word, which would be taken for derivatives of zero.
+    """
+
+    def impl(self, op_name: Any, fn: Callable[..., Any], *args: Any, **options: Any) -> None:
+        def kernel(*operands: Any) -> Any:
+            if any(_has_tangent(operand) for operand in operands):
+                raise RuntimeError(
+                    f"tfcompat_dw::{op_name}: forward-mode derivatives need private names that "
+                    f"PyTorch {torch.__version__} does not have; use reverse mode, or a version of "
+                    f"PyTorch that tfcompat_dw was tested with"
+                )
+            return fn(*operands)
+
+        super().impl(op_name, kernel, *args, **options)  # type: ignore[no-untyped-call]
+
+
+def _has_tangent(operand: Any) -> bool:
+    return isinstance(operand, Tensor) and forward_ad.unpack_dual(operand).tangent is not None

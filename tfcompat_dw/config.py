@@ -22,7 +22,7 @@ def show_config() -> None:
         "autograd": (
             "torch.autograd.Function on the Autograd key"
             if autograd.PRIVATE_NAMES_PRESENT
-            else "torch.library.register_autograd (no forward mode, no nested transforms)"
+            else "torch.library.register_autograd (reverse mode only, no torch.func)"
         ),
     }
     width = max(map(len, rows))

@@ -2,17 +2,19 @@
 
 Arguments, defaults, shapes of weights and their initial distribution are those of Keras, but for
 ``in_channels``, which comes first because PyTorch makes weights when it makes the layer, and for
-what is a module of its own in PyTorch: there is no activation, regularizer or constraint.  A stride
-and a dilation together are the plain strided, dilated convolution, as in Keras.
+what PyTorch does outside of a layer: no activation, initializer, regularizer or constraint.
+A stride and a dilation together are the plain strided, dilated convolution, as in Keras.
 
-The arguments are attributes, sizes as tuples, that may be changed: ``forward`` reads them anew.
+The arguments are attributes, sizes as tuples.  ``strides``, ``padding``, ``dilation_rate`` and
+``data_format`` may be changed: setting one checks it as the constructor does, and ``forward`` reads
+it anew.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from tfcompat_dw import functional
 from tfcompat_dw.arguments import (
     Geometry,
     Pair,
+    check_dtype,
     check_equal,
     check_tensor,
     parse_at_least_one,
@@ -40,6 +43,14 @@ class _Layer(nn.Module):
 
     rank: ClassVar[int]
     """Number of spatial dimensions."""
+    in_channels: int
+    kernel_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: LayerPadding
+    depth_multiplier: int
+    data_format: DataFormat
+    dilation_rate: tuple[int, ...]
+    use_bias: bool
     bias: nn.Parameter | None
 
     def __init__(
@@ -52,24 +63,43 @@ class _Layer(nn.Module):
         data_format: DataFormat,
         dilation_rate: Sizes,
         use_bias: bool,
+        dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        self.in_channels = parse_at_least_one("in_channels", in_channels, in_channels)
-        self.kernel_size = self._parse_sizes("kernel_size", kernel_size)
-        self.strides = self._parse_sizes("strides", strides)
-        self.padding = self._parse_padding(padding)
-        self.depth_multiplier = parse_at_least_one(
-            "depth_multiplier", depth_multiplier, depth_multiplier
+        check_dtype("dtype", dtype)
+        self._set_arguments(
+            in_channels=in_channels,
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            depth_multiplier=depth_multiplier,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            use_bias=use_bias,
         )
-        if data_format not in ("channels_last", "channels_first"):
-            raise ValueError(
-                f"data_format must be 'channels_last' or 'channels_first'; got {data_format!r}"
-            )
-        self.data_format = data_format
-        self.dilation_rate = self._parse_sizes("dilation_rate", dilation_rate)
-        if not isinstance(use_bias, bool):
-            raise TypeError(f"use_bias must be True or False; got {use_bias!r}")
-        self.use_bias = use_bias
+
+    def _set_arguments(self, **arguments: object) -> None:
+        """As a user may later; assignments would be of the types that the attributes have."""
+        for name, value in arguments.items():
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, self._parse(name, value))
+
+    def _parse(self, name: str, value: object) -> Any:
+        """``value`` as the attribute ``name`` is to have it."""
+        match name:
+            case "in_channels" | "depth_multiplier" | "filters":
+                return parse_at_least_one(name, value, value)
+            case "kernel_size" | "strides" | "dilation_rate":
+                return self._parse_sizes(name, value)
+            case "padding":
+                return self._parse_padding(value)
+            case "data_format":
+                return _parse_data_format(value)
+            case "use_bias" if not isinstance(value, bool):
+                raise TypeError(f"use_bias must be True or False; got {value!r}")
+        return value
 
     def _parse_sizes(self, name: str, value: object) -> tuple[int, ...]:
         if not isinstance(value, (tuple, list)):
@@ -105,16 +135,18 @@ class _Layer(nn.Module):
         """The layer's window; that of a 1-D layer is for an image with one row."""
         padding: Padding
         if isinstance(self.padding, str):
-            padding = "SAME" if self._parse_padding(self.padding) == "same" else "VALID"
+            padding = "SAME" if self.padding == "same" else "VALID"
         elif self.rank == 1:
             padding = (0, 0, *cast(Pair, self.padding))
         else:
-            rows, columns = cast(tuple[Pair, Pair], self.padding)
+            rows, columns = cast("tuple[Pair, Pair]", self.padding)  # traced: no type is made
             padding = (*rows, *columns)
         stride, dilation = (
             cast(Pair, (1, *sizes)[-2:]) for sizes in (self.strides, self.dilation_rate)
         )
-        return Geometry(stride, padding, dilation, self._channels_last, space_to_batch=False)
+        return Geometry(
+            stride, padding, dilation, self._channels_last, space_to_batch=False, same="same"
+        )
 
     def _check_input(self, input: Tensor) -> None:
         space = "w" if self.rank == 1 else "h, w"
@@ -192,6 +224,7 @@ class _DepthwiseConv(_Layer):
             data_format,
             dilation_rate,
             use_bias,
+            dtype,
         )
         shape = (*self.kernel_size, self.in_channels, self.depth_multiplier)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -238,8 +271,9 @@ class _SeparableConv(_Layer):
             data_format,
             dilation_rate,
             use_bias,
+            dtype,
         )
-        self.filters = parse_at_least_one("filters", filters, filters)
+        self.filters = filters
         depthwise = (*self.kernel_size, self.in_channels, self.depth_multiplier)
         middle_channels = self.in_channels * self.depth_multiplier
         pointwise = (*(1,) * self.rank, middle_channels, self.filters)
@@ -386,7 +420,7 @@ class DepthwiseConv2D(_DepthwiseConv):
             self._conv2d_padding(),
             cast(Pair, self.dilation_rate),
             groups=self.in_channels,
-            bias=self.use_bias,
+            bias=self.bias is not None,
             device="meta",
         )
         weight = self.weight.detach().permute(2, 3, 0, 1).flatten(0, 1).unsqueeze(1)
@@ -396,14 +430,14 @@ class DepthwiseConv2D(_DepthwiseConv):
         return conv.train(self.training)
 
     def _conv2d_padding(self) -> str | Pair:
-        padding = self._parse_padding(self.padding)
+        padding = self.padding
         if padding == "same" and self.strides == (1, 1):
             return "same"
         pads: list[int] = []
         for axis, name in enumerate(("rows", "columns")):
             reach = dilated_kernel(self.kernel_size[axis], self.dilation_rate[axis])
             if not isinstance(padding, str):
-                before, after = cast(tuple[Pair, Pair], padding)[axis]
+                before, after = cast("tuple[Pair, Pair]", padding)[axis]
             elif padding == "valid" or reach == 1:
                 before, after = 0, 0
             elif self.strides[axis] == 1:
@@ -465,6 +499,12 @@ class SeparableConv1D(_SeparableConv):
     """
 
     rank = 1
+
+
+def _parse_data_format(value: object) -> str:
+    if isinstance(value, str) and value in ("channels_last", "channels_first"):
+        return value
+    raise ValueError(f"data_format must be 'channels_last' or 'channels_first'; got {value!r}")
 
 
 def _glorot_uniform_(weight: Tensor) -> None:

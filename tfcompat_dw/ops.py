@@ -1,4 +1,4 @@
-"""Completes the operators of the C++ library: fakes, other devices, autograd.
+"""Completes the operators of the C++ library: fakes, other devices, autocast, autograd, vmap.
 
 After import, ``torch.ops.tfcompat_dw`` holds ``depthwise_conv2d``,
 ``depthwise_conv2d_backward_input``, ``depthwise_conv2d_backward_filter`` and the fused
@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tfcompat_dw import autograd, reference
+from tfcompat_dw import autograd, reference, vmap
+from tfcompat_dw.checks import CHECKS
 from tfcompat_dw.layout import channels_last_in_memory, empty_in_order
 from tfcompat_dw.padding import Window, at_least_zero
 
@@ -74,6 +75,18 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "depthwise_conv2d_backward": _backward_fake,
 }
 
+
+def _fake(name: str) -> Callable[..., Any]:
+    """The operator without data, for arguments that it takes."""
+    check, fake = CHECKS[name], _FAKES[name]
+
+    def run(*args: Any) -> Any:
+        check(*args)
+        return fake(*args)
+
+    return run
+
+
 # ---- devices without kernels -------------------------------------------------------------------
 
 
@@ -105,21 +118,15 @@ _warned: set[str] = set()
 
 def _on_other_device(name: str) -> Callable[..., Any]:
     """The operator on a device that has no kernel: the reference, with one warning per device."""
-    fallback = _FALLBACKS[name]
+    check, fallback = CHECKS[name], _FALLBACKS[name]
 
     def run(*args: Any) -> Any:
-        tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        device = tensors[0].device.type
+        check(*args)
+        device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
         if device == "cuda":
             raise RuntimeError(
                 f"tfcompat_dw::{name}: this build has no CUDA kernels; "
                 "move the tensors to the CPU with .cpu()"
-            )
-        layouts = {tensor.layout for tensor in tensors}
-        if layouts != {torch.strided}:
-            raise RuntimeError(
-                f"tfcompat_dw::{name}: tensors must be dense (torch.strided), got "
-                f"{', '.join(sorted(map(str, layouts)))}; convert with .to_dense()"
             )
         if device not in _warned:
             _warned.add(device)
@@ -134,7 +141,7 @@ def _on_other_device(name: str) -> Callable[..., Any]:
 
 
 for _name in _FALLBACKS:
-    torch.library.register_fake(f"tfcompat_dw::{_name}", _FAKES[_name])
+    torch.library.register_fake(f"tfcompat_dw::{_name}", _fake(_name))
     _library.impl(_name, _on_other_device(_name), "CompositeExplicitAutograd")
 
 
@@ -162,3 +169,4 @@ _library.impl("depthwise_conv2d", _autocast("cpu"), "AutocastCPU")
 _library.impl("depthwise_conv2d", _autocast("cuda"), "AutocastCUDA")
 
 autograd.register(_library)
+vmap.register(_library)

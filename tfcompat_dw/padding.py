@@ -69,7 +69,10 @@ def dilated_kernel(kernel: int, dilation: int) -> int:
 
 def at_least_zero(size: int) -> int:
     """``max(0, size)`` without a branch on a SymInt, and without sym_max's time for an int."""
-    return max(0, size) if isinstance(size, int) else cast(int, torch.sym_max(0, size))
+    if isinstance(size, torch.SymInt):
+        return cast(int, torch.sym_max(0, size))
+    # int() is for torch.jit.trace, where sizes are tensors; it warns that the trace is for one size
+    return max(0, size if isinstance(size, int) else int(size))
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tfcompat_dw.layout import channels_last_in_memory, empty_in_order
-from tfcompat_dw.padding import Window
+from tfcompat_dw.padding import Window, at_least_zero
 
 
 def depthwise_conv2d(
@@ -32,7 +32,8 @@ def depthwise_conv2d(
     image = _nhwc(input, channels_last)
     batch, rows, columns, channels = image.shape
     kernel_rows, kernel_columns, _, multiplier = filter.shape
-    out_rows, out_columns = window.output_size((rows, columns), (kernel_rows, kernel_columns))
+    sizes = window.output_size((rows, columns), (kernel_rows, kernel_columns))
+    out_rows, out_columns = map(at_least_zero, sizes)  # below zero: an empty image without padding
     dtype = _sum_dtype(input)
     sums = image.new_zeros((batch, out_rows, out_columns, channels, multiplier), dtype=dtype)
     for row, column, outputs, inputs in _taps(window, (rows, columns), filter.shape):

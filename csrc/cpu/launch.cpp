@@ -185,22 +185,31 @@ int64_t filter_groups(const Problem& problem, int64_t units) {
   return std::clamp<int64_t>(static_cast<int64_t>(fit), 1, units);
 }
 
+// With one channel on both sides the two orders are the same memory; planes fill the vectors.
+Problem in_better_order(Problem problem) {
+  if (problem.lanes() == 1) problem.channels_last = false;
+  return problem;
+}
+
 }  // namespace
 
-void forward(const Problem& problem, const void* input, const void* filter, const void* bias,
+void forward(const Problem& any_order, const void* input, const void* filter, const void* bias,
              void* output, ParallelFor parallel_for) {
+  const Problem problem = in_better_order(any_order);
   gather(instruction_set().forward(problem), problem, gather_forward(problem.rows),
          gather_forward(problem.cols), input, filter, bias, output, parallel_for);
 }
 
-void backward_input(const Problem& problem, const void* grad, const void* filter,
+void backward_input(const Problem& any_order, const void* grad, const void* filter,
                     void* input_gradient, ParallelFor parallel_for) {
+  const Problem problem = in_better_order(any_order);
   gather(instruction_set().backward_input(problem), problem, gather_backward_input(problem.rows),
          gather_backward_input(problem.cols), grad, filter, nullptr, input_gradient, parallel_for);
 }
 
-void backward_filter(const Problem& problem, const void* input, const void* grad,
+void backward_filter(const Problem& any_order, const void* input, const void* grad,
                      void* filter_gradient, void* bias_gradient, ParallelFor parallel_for) {
+  const Problem problem = in_better_order(any_order);
   const FilterKernel kernel = instruction_set().backward_filter(problem);
   const Gather down = gather_forward(problem.rows);
   const Gather across = gather_forward(problem.cols);
