@@ -526,3 +526,15 @@ def test_a_cuda_tensor_is_refused_with_the_remedy() -> None:
         tfcompat_dw.ops._on_other_device("depthwise_conv2d")(
             IMAGE.as_subclass(OnCuda), FILTER.as_subclass(OnCuda), None, *PLAIN
         )
+
+
+def test_scratch_stays_in_proportion_to_the_tensors() -> None:
+    """Wide steps and much padding: laid out flat, this call would take 24 GB."""
+    input, filter = torch.ones(1, 1, 1, 1), torch.ones(30, 30, 1, 1)
+    window = Window((30, 30), (29, 0, 10**7, 10**7), (1, 1), False)
+    output = ops.depthwise_conv2d(input, filter, None, *window)
+    assert output.sum() == 1
+    gradients = ops.depthwise_conv2d_backward(
+        input, filter, torch.ones_like(output), *window, [True, True, False]
+    )
+    assert [gradient.sum() for gradient in gradients[:2]] == [1, 1]

@@ -79,7 +79,9 @@ struct NchwFilter {
     for_each_pair(call.row_sweeps, call.row_sweep_count, call.sweeps, call.sweep_count,
                   [&](const FlatPair& pair) {
                     const int64_t members = block_members<T>(pair);
-                    source_elements = max64(source_elements, pair.source_elements(members));
+                    if (fits_flat(pair, members, planes())) {
+                      source_elements = max64(source_elements, pair.source_elements(members));
+                    }
                     grad_elements = max64(grad_elements, members * pair.pitch());
                   });
     const Problem& problem = call.problem;
@@ -90,6 +92,11 @@ struct NchwFilter {
     pair_sums = carver.take<T>(problem.taps() * kWidth);
     offsets = carver.take<int64_t>(problem.taps());
     bytes = carver.used;
+  }
+
+  int64_t planes() const {
+    const Problem& problem = call.problem;
+    return problem.rows.input * problem.cols.input + problem.rows.output * problem.cols.output;
   }
 
   T* sums_of(int64_t m, int64_t tap) const {
@@ -137,7 +144,8 @@ struct NchwFilter {
     const Problem& problem = call.problem;
     const S* input = static_cast<const S*>(call.input) +
                      (n * problem.channels + c) * problem.rows.input * problem.cols.input;
-    if (flat && call.filter_gradient) {
+    const bool fits = fits_flat(pair, block_members<T>(pair), planes());
+    if (flat && fits && call.filter_gradient) {
       fill_source(input, problem.cols.input, pair, first, members, source);
       for (int64_t t = 0; t < pair.taps(); ++t) {
         offsets[t] = pair.offset(t / pair.cols.taps, t % pair.cols.taps, members);
@@ -155,6 +163,10 @@ struct NchwFilter {
       const int64_t length = pair.length(members);
       if (call.bias_gradient) add_bias(length, sums_of(m, problem.taps()));
       if (!call.filter_gradient) continue;
+      if (!fits) {
+        add_plain(pair, first, members, input, plane, m);
+        continue;
+      }
       for (int64_t t = 0; t < pair.taps(); ++t) {
         store(pair_sums + t * kWidth, load(sums_of(m, tap_of(pair, t))));
       }

@@ -77,7 +77,7 @@ struct NchwGather {
     for_each_pair(call.row_sweeps, call.row_sweep_count, call.sweeps, call.sweep_count,
                   [&](const FlatPair& pair) {
                     const int64_t members = pair.empty() ? 1 : block_members<T>(pair);
-                    if (!pair.empty()) {
+                    if (!pair.empty() && fits_flat(pair, members, planes())) {
                       source_elements = max64(source_elements, pair.source_elements(members));
                     }
                     result_elements = max64(result_elements, members * pair.pitch());
@@ -89,6 +89,11 @@ struct NchwGather {
     weights = carver.take<T>(taps);
     offsets = carver.take<int64_t>(taps);
     bytes = carver.used;
+  }
+
+  int64_t planes() const {
+    return call.down.sources * call.across.sources +
+           call.down.destinations * call.across.destinations;
   }
 
   // Tasks [begin, end) of one pair of sweeps.
@@ -140,7 +145,7 @@ struct NchwGather {
       const int64_t kw = pair.cols.index + t % pair.cols.taps * pair.cols.index_step;
       weights[t] = filter[(kh * call.problem.cols.kernel + kw) * call.problem.lanes()];
     }
-    if (!call.finite_filter) {
+    if (!call.finite_filter || !fits_flat(pair, block_members<T>(pair), planes())) {
       return plain_gather(plane, call.across.sources, pair, first, members, weights, add, result);
     }
     if (fill) fill_source(plane, call.across.sources, pair, first, members, source);

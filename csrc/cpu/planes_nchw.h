@@ -106,6 +106,16 @@ void fill_source(const S* plane, int64_t width, const FlatPair& pair, int64_t fi
   zero(to, kSlack<Compute<S>>);
 }
 
+// Whether the flat source of `members` rows stays in proportion to the planes of the call. With
+// much padding and a wide step it need not; such calls take the plain loops.
+DW_INLINE bool fits_flat(const FlatPair& pair, int64_t members, int64_t planes) {
+  const double elements = static_cast<double>(FlatPair::phases(pair.rows)) *
+                          static_cast<double>(FlatPair::phases(pair.cols)) *
+                          static_cast<double>(members + FlatPair::reach(pair.rows)) *
+                          static_cast<double>(pair.pitch());
+  return elements <= 4.0 * static_cast<double>(planes) + (1 << 16);
+}
+
 // Calls visit(pair) for each pair of sweeps.
 template <class Visit>
 DW_INLINE void for_each_pair(const Sweep* rows, int64_t row_count, const Sweep* cols,
