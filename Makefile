@@ -1,5 +1,6 @@
 # make demo: a trained TensorFlow network on a real photograph, from a fresh checkout
 # make test: the whole suite        make lint: formatting, style, types
+# make bench: times against every other implementation; BENCH="--layer 14x512" and the like choose
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,11 @@ STEP := tools/step
 MADE := $(VENV)/.made
 DEMO_PACKAGES := $(VENV)/.demo-packages
 TEST_PACKAGES := $(VENV)/.test-packages
+BENCH_PACKAGES := $(VENV)/.bench-packages
 BUILT := $(VENV)/.built
+BENCH ?=
+CLIFFS := $(findstring --cliffs,$(BENCH))
+BENCH_RESULTS := build/bench/$(if $(CLIFFS),cliffs,results).json
 ONLINE := Check the network connection (pip must reach PyPI) and run make again.
 
 # The suite and the examples build CPU kernels only; TFCOMPAT_DW_CUDA=1 make ... overrides.
@@ -20,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Two processes at the least: the two large files of kernels compile side by side.
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test lint format walkthrough clean
+.PHONY: demo test lint format walkthrough bench clean
 
 demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
@@ -30,6 +35,10 @@ walkthrough: $(BUILT)
 
 test: $(TEST_PACKAGES) $(BUILT) $(NETWORK)
 	$(BIN)/python -m pytest
+
+bench: $(BENCH_PACKAGES) $(BUILT)
+	$(BIN)/python benchmarks/bench.py --output $(BENCH_RESULTS) $(BENCH)
+	$(if $(CLIFFS),,$(BIN)/python benchmarks/plot.py $(BENCH_RESULTS))
 
 lint: $(TEST_PACKAGES) $(BUILT)
 	$(BIN)/ruff check
@@ -59,6 +68,11 @@ $(DEMO_PACKAGES): $(MADE) requirements/demo.txt
 $(TEST_PACKAGES): $(DEMO_PACKAGES) requirements/test.txt
 	@$(STEP) "Installing TensorFlow and the test packages" "$(ONLINE)" \
 	    $(BIN)/pip install -r requirements/test.txt
+	@touch $@
+
+$(BENCH_PACKAGES): $(TEST_PACKAGES) requirements/bench.txt
+	@$(STEP) "Installing the libraries to compare with" "$(ONLINE)" \
+	    $(BIN)/pip install -r requirements/bench.txt
 	@touch $@
 
 $(BUILT): $(DEMO_PACKAGES) $(SOURCES)

@@ -1,0 +1,1 @@
+"""The parts of the benchmark; ``bench.py`` and ``plot.py`` one folder up are the commands."""
