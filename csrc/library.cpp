@@ -8,7 +8,6 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <array>
-#include <cstring>
 #include <limits>
 #include <optional>
 #include <sstream>
@@ -252,10 +251,6 @@ Tensor dense(const Tensor& tensor, bool channels_last, bool in_memory) {
   return torch::stable::copy_(copy, tensor);
 }
 
-Tensor zero_if_empty(Tensor result, bool nothing_to_add) {
-  return nothing_to_add ? torch::stable::zero_(result) : result;
-}
-
 // ---- CPU kernels
 // ------------------------------------------------------------------------------------
 
@@ -293,7 +288,7 @@ Tensor input_gradient(const Arguments& args, Problem problem, const Sizes& input
                       const Tensor& filter, const Tensor& grad) {
   problem.channels_last = channels_last_in_memory(grad, args.channels_last);
   Tensor result = empty(grad, input_size, args.channels_last, problem.channels_last);
-  if (result.numel() == 0 || grad.numel() == 0) return zero_if_empty(result, true);
+  if (result.numel() == 0 || grad.numel() == 0) return torch::stable::zero_(result);
   const Tensor g = dense(grad, args.channels_last, problem.channels_last);
   const Tensor f = torch::stable::contiguous(filter);
   cpu::backward_input(problem, g.const_data_ptr(), f.const_data_ptr(), result.mutable_data_ptr(),
@@ -311,8 +306,7 @@ std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem probl
   Tensor filter =
       filter_wanted ? torch::stable::new_empty(grad, {filter_size.data(), 4}) : Tensor();
   Tensor bias = bias_wanted ? torch::stable::new_empty(grad, {&lanes, 1}) : Tensor();
-  const bool nothing = grad.numel() == 0;
-  if (nothing) {
+  if (grad.numel() == 0) {
     if (filter_wanted) torch::stable::zero_(filter);
     if (bias_wanted) torch::stable::zero_(bias);
     return {filter, bias};

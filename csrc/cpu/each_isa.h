@@ -1,7 +1,6 @@
 // Compiles the file named by DW_KERNEL_FILE once per instruction set, each time in a namespace of
 // its own. What it includes under the wider sets must be ours and inline only there: an inline
 // function of std or torch compiled here could be the copy that a machine without AVX-512 runs.
-#include <cstddef>
 #include <cstdint>
 
 #include "kernels.h"

@@ -95,34 +95,14 @@ struct NhwcFilter {
 
   void add_row(int64_t oh, const T* line) {
     const Problem& problem = call.problem;
-    int64_t row_count = 0;
-    int64_t last = -1;
-    for (int64_t k = 0; k < problem.rows.kernel; ++k) {
-      int64_t ih;
-      if (!meets_source(call.down, problem.rows, oh, k, &ih)) continue;
-      last = max64(last, ih);
-      rows[row_count++] = {ring.row(ih), sums + k * problem.cols.kernel * tap_pitch};
-    }
-    const int64_t pitch = ring.form.pitch();
+    const RowsInSight listed =
+        list_rows(call.down, problem.rows, oh, ring, sums, problem.cols.kernel * tap_pitch, rows);
     for (int64_t i = 0; i < call.sweep_count; ++i) {
       const Sweep& sweep = call.sweeps[i];
-      Tile<T> tile;
-      tile.rows = rows;
-      tile.row_count = row_count;
-      tile.source = sweep.source * pitch;
-      tile.tap = sweep.index * tap_pitch;
-      tile.column = sweep.column;
-      tile.column_pitch = sweep.source_pitch * pitch;
-      tile.step = sweep.step;
-      tile.taps = sweep.taps;
-      tile.tap_pitch = sweep.index_step * tap_pitch;
+      Tile<T> tile = tile_of(sweep, ring, rows, listed, tap_pitch, problem.rows.stride);
       tile.lanes = grad_form.width();
       tile.members = const_cast<T*>(line) + sweep.first * grad_form.pitch();  // only read
       tile.member_pitch = sweep.pitch * grad_form.pitch();
-      tile.bias = nullptr;
-      tile.row_pitch = problem.cols.input * pitch;
-      tile.ahead_rows = ring.rows_ahead(last + 1, problem.rows.stride);
-      tile.ahead = ring.image_row(last + 1);
       run_sweep<FilterTile>(tile, sweep.members, sweep.columns, masks);
     }
   }

@@ -81,36 +81,16 @@ struct NhwcGather {
 
   void gather_row(int64_t row, const T* filter, int64_t weight_pitch, const T* offset, T* results) {
     const Problem& problem = call.problem;
-    int64_t row_count = 0;
-    int64_t last = -1;
-    for (int64_t k = 0; k < problem.rows.kernel; ++k) {
-      int64_t source;
-      if (!meets_source(call.down, problem.rows, row, k, &source)) continue;
-      last = max64(last, source);
-      // weights are only read; sums of weight gradients share the type of the tile
-      rows[row_count++] = {ring.row(source),
-                           const_cast<T*>(filter) + k * problem.cols.kernel * weight_pitch};
-    }
+    // weights are only read; sums of weight gradients share the type of the tile
+    const RowsInSight listed = list_rows(call.down, problem.rows, row, ring, const_cast<T*>(filter),
+                                         problem.cols.kernel * weight_pitch, rows);
     for (int64_t i = 0; i < call.sweep_count; ++i) {
       const Sweep& sweep = call.sweeps[i];
-      const int64_t pitch = source_form.pitch();
-      Tile<T> tile;
-      tile.rows = rows;
-      tile.row_count = row_count;
-      tile.source = sweep.source * pitch;
-      tile.tap = sweep.index * weight_pitch;
-      tile.column = sweep.column;
-      tile.column_pitch = sweep.source_pitch * pitch;
-      tile.step = sweep.step;
-      tile.taps = sweep.taps;
-      tile.tap_pitch = sweep.index_step * weight_pitch;
+      Tile<T> tile = tile_of(sweep, ring, rows, listed, weight_pitch, call.down.source_step);
       tile.lanes = source_form.width();
       tile.members = results + sweep.first * result_form.pitch();
       tile.member_pitch = sweep.pitch * result_form.pitch();
       tile.bias = offset;
-      tile.row_pitch = call.across.sources * pitch;
-      tile.ahead_rows = ring.rows_ahead(last + 1, call.down.source_step);
-      tile.ahead = ring.image_row(last + 1);
       run_sweep<GatherTile>(tile, sweep.members, sweep.columns, masks);
     }
   }

@@ -61,7 +61,6 @@ struct FilterCall {
   void* filter_gradient;  // [kh, kw, lanes] in problem.dtype, or null
   void* bias_gradient;    // [lanes] in problem.dtype, or null
   Gather down;            // of the forward pass
-  Gather across;
   const Sweep* row_sweeps;  // NCHW
   int64_t row_sweep_count;
   const Sweep* sweeps;  // of the columns

@@ -229,7 +229,6 @@ void backward_filter(const Problem& any_order, const void* input, const void* gr
                            filter_gradient,
                            bias_gradient,
                            down,
-                           across,
                            rows.data(),
                            static_cast<int64_t>(rows.size()),
                            cols.data(),

@@ -228,3 +228,49 @@ void run_sweep(const Tile<T>& tile, int64_t members, int64_t columns, uint32_t* 
     default: return run_members<Run, 0>(tile, members, columns, masks);
   }
 }
+
+// ---- what the passes share when they set up a tile ----------------------------------------------
+
+// Lists the source rows that a destination row meets, with the kernel rows they meet it through,
+// kernel_row_pitch apart from `taps` on. `next`: the row after the last one.
+struct RowsInSight {
+  int64_t count;
+  int64_t next;
+};
+template <class S>
+DW_INLINE RowsInSight list_rows(const Gather& down, const Axis& axis, int64_t destination,
+                                const RowRing<S>& ring, Compute<S>* taps, int64_t kernel_row_pitch,
+                                TileRow<Compute<S>>* rows) {
+  RowsInSight listed = {0, 0};
+  for (int64_t k = 0; k < axis.kernel; ++k) {
+    int64_t source;
+    if (!meets_source(down, axis, destination, k, &source)) continue;
+    listed.next = max64(listed.next, source + 1);
+    rows[listed.count++] = {ring.row(source), taps + k * kernel_row_pitch};
+  }
+  return listed;
+}
+
+// A tile of a sweep, but for its lanes, members and bias. `new_rows`: how many source rows the next
+// destination row will need anew.
+template <class S>
+DW_INLINE Tile<Compute<S>> tile_of(const Sweep& sweep, const RowRing<S>& ring,
+                                   const TileRow<Compute<S>>* rows, const RowsInSight& listed,
+                                   int64_t tap_pitch, int64_t new_rows) {
+  const int64_t pitch = ring.form.pitch();
+  Tile<Compute<S>> tile;
+  tile.rows = rows;
+  tile.row_count = listed.count;
+  tile.source = sweep.source * pitch;
+  tile.tap = sweep.index * tap_pitch;
+  tile.column = sweep.column;
+  tile.column_pitch = sweep.source_pitch * pitch;
+  tile.step = sweep.step;
+  tile.taps = sweep.taps;
+  tile.tap_pitch = sweep.index_step * tap_pitch;
+  tile.bias = nullptr;
+  tile.row_pitch = ring.pixels * pitch;
+  tile.ahead_rows = ring.rows_ahead(listed.next, new_rows);
+  tile.ahead = ring.image_row(listed.next);
+  return tile;
+}
