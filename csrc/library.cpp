@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "cpu/cpu.h"
@@ -63,8 +64,7 @@ int64_t multiply(const char* op, std::initializer_list<int64_t> factors) {
   return product;
 }
 
-// ---- the argument list that all operators share
-// ---------------------------------------------------
+// ---- the argument list that all operators share -------------------------------------------------
 
 struct Arguments {
   const char* op;
@@ -187,8 +187,7 @@ void check_grad(const Arguments& args, const Problem& problem, const Tensor& gra
         show(expected), ", got ", show(sizes_of(grad)));
 }
 
-// ---- memory order (the rule is explained in tfcompat_dw/layout.py)
-// ---------------------------------
+// ---- memory order (the rule is explained in tfcompat_dw/layout.py) ------------------------------
 
 // The axes of a tensor from outermost to innermost, if stored in the given order.
 std::array<int, 4> storage_axes(bool channels_last, bool channels_last_in_memory) {
@@ -251,8 +250,7 @@ Tensor dense(const Tensor& tensor, bool channels_last, bool in_memory) {
   return torch::stable::copy_(copy, tensor);
 }
 
-// ---- CPU kernels
-// ------------------------------------------------------------------------------------
+// ---- CPU kernels --------------------------------------------------------------------------------
 
 void parallel_for(int64_t tasks, int64_t grain, const cpu::Body& body) {
   if (tasks <= grain) return body(0, tasks);

@@ -68,6 +68,25 @@ DW_HOST_DEVICE inline int64_t tap_offset(const Gather& gather, const Axis& axis,
   return gather.forward ? shift : -floor_div(shift, axis.stride);
 }
 
+// The sources from the first to the last that the destinations of a range can meet.
+DW_HOST_DEVICE inline Range sources_of(const Gather& gather, const Axis& axis, Range d) {
+  const int64_t reach = (axis.kernel - 1) * axis.dilation;
+  const int64_t begin = gather.forward ? d.begin * axis.stride - axis.pad
+                                       : ceil_div(d.begin + axis.pad - reach, axis.stride);
+  const int64_t last = gather.forward ? (d.end - 1) * axis.stride - axis.pad + reach
+                                      : floor_div(d.end - 1 + axis.pad, axis.stride);
+  const int64_t first = min64(max64(begin, 0), gather.sources);
+  return {first, max64(first, min64(last + 1, gather.sources))};
+}
+
+// How many sources lie in that range at the most, for any `count` destinations side by side.
+DW_HOST_DEVICE inline int64_t sources_in_sight(const Gather& gather, const Axis& axis,
+                                               int64_t count) {
+  const int64_t reach = (axis.kernel - 1) * axis.dilation;
+  return min64(gather.sources, gather.forward ? (count - 1) * axis.stride + reach + 1
+                                              : (count - 1 + reach) / axis.stride + 1);
+}
+
 // Whether destination d meets a source through tap k, and which.
 DW_HOST_DEVICE inline bool meets_source(const Gather& gather, const Axis& axis, int64_t d,
                                         int64_t k, int64_t* source) {

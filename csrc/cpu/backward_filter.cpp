@@ -8,9 +8,10 @@ namespace {
 #include "simd.h"
 //
 #include "lanes.h"
-#include "planes_nchw.h"
+#include "tiles.h"
+//
+#include "lines_nchw.h"
 #include "rows_nhwc.h"
-#include "tiles_nhwc.h"
 //
 #include "filter_nchw.h"
 #include "filter_nhwc.h"
@@ -19,8 +20,8 @@ namespace {
 template <class S>
 void reduce(const FilterCall& call, int64_t begin, int64_t end) {
   using T = Compute<S>;
-  const int64_t filter_size = call.problem.taps() * call.problem.lanes();
-  const int64_t size = filter_size + call.problem.lanes();
+  const int64_t filter_size = call.plan.problem.taps() * call.plan.problem.lanes();
+  const int64_t size = filter_size + call.plan.problem.lanes();
   const T* partials = static_cast<const T*>(call.partials);
   for (int64_t i = begin; i < end; ++i) {
     const bool is_bias = i >= filter_size;
@@ -35,9 +36,9 @@ void reduce(const FilterCall& call, int64_t begin, int64_t end) {
 template <class S>
 FilterKernel backward_filter_of(bool channels_last) {
   if (channels_last) {
-    return {filter_nhwc_tasks, filter_nhwc_scratch_bytes<S>, filter_nhwc_run<S>, reduce<S>};
+    return {filter_nhwc_scratch_bytes<S>, filter_nhwc_run<S>, reduce<S>};
   }
-  return {filter_nchw_tasks, filter_nchw_scratch_bytes<S>, filter_nchw_run<S>, reduce<S>};
+  return {filter_nchw_scratch_bytes<S>, filter_nchw_run<S>, reduce<S>};
 }
 }  // namespace
 

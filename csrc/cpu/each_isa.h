@@ -4,8 +4,7 @@
 #include <cstdint>
 
 #include "kernels.h"
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define DW_X86_SETS 1
+#ifdef DW_X86_SETS
 #include <immintrin.h>
 #endif
 

@@ -1,217 +1,221 @@
 // The filter and bias gradient over NCHW memory. No include guard: see each_isa.h.
 //
-// df[kh, kw, o] is the dot product of a grad plane with a shifted input plane. Both are laid out
-// flat in one pitch (planes_nchw.h), grad with zeros behind each row, so every tap is one long dot
-// product. Padding and those zeros are multiplied; where anything they meet is not finite, a sum
-// comes out that is not, and the task is done again without them.
-
-constexpr int kDots = 9;  // taps that share a grad vector: with it, 10 vectors
-
-// sums[t] += grad . (source + offsets[t]) over [0, length), for N taps; sums are vectors.
-template <int N, class T>
-void flat_dots(const T* grad, const T* source, const int64_t* offsets, int64_t length, T* sums) {
-  Vector<T> sum[N];
-  const T* x[N];
-  DW_UNROLL for (int t = 0; t < N; ++t) {
-    sum[t] = load(sums + t * kLanes<T>);
-    x[t] = source + offsets[t];
-  }
-  for (int64_t f = 0; f < length; f += kLanes<T>) {
-    const Vector<T> g = load(grad + f);
-    DW_UNROLL for (int t = 0; t < N; ++t) sum[t] += g * load(x[t] + f);
-  }
-  DW_UNROLL for (int t = 0; t < N; ++t) store(sums + t * kLanes<T>, sum[t]);
-}
-
-template <class T>
-DW_INLINE void flat_filter(const T* grad, const T* source, const int64_t* offsets, int64_t taps,
-                           int64_t length, T* sums) {
-  constexpr int kWidth = kLanes<T>;
-  int64_t t = 0;
-  for (; t + kDots <= taps; t += kDots) {
-    flat_dots<kDots>(grad, source, offsets + t, length, sums + t * kWidth);
-  }
-  for (; t + 5 <= taps; t += 5) {
-    flat_dots<5>(grad, source, offsets + t, length, sums + t * kWidth);
-  }
-  for (; t + 2 <= taps; t += 2) {
-    flat_dots<2>(grad, source, offsets + t, length, sums + t * kWidth);
-  }
-  for (; t < taps; ++t) flat_dots<1>(grad, source, offsets + t, length, sums + t * kWidth);
-}
-
-// The sum of one tap over members [first, first + members) of the rows, without any padding.
-template <class S>
-Compute<S> plain_dot(const S* grad, const S* input, const Problem& problem, const FlatPair& pair,
-                     int64_t first, int64_t members, int64_t t, int64_t u) {
-  Compute<S> sum = 0;
-  const int64_t column = pair.cols.column + u;
-  const Range valid = inside(column, pair.cols.step, pair.cols.columns, pair.cols.members);
-  for (int64_t i = first; i < first + members; ++i) {
-    const int64_t row = pair.rows.column + i * pair.rows.step + t;
-    if (row < 0 || row >= pair.rows.columns) continue;
-    const S* x = input + (pair.rows.source + row * pair.rows.source_pitch) * problem.cols.input;
-    const S* g = grad + (pair.rows.first + i * pair.rows.pitch) * problem.cols.output;
-    for (int64_t j = valid.begin; j < valid.end; ++j) {
-      const int64_t k = column + j * pair.cols.step;
-      sum += to_compute(g[pair.cols.first + j * pair.cols.pitch]) *
-             to_compute(x[pair.cols.source + k * pair.cols.source_pitch]);
-    }
-  }
-  return sum;
-}
+// df[kh, kw, o] is the dot product of a grad plane with a shifted input plane. Both are packed into
+// lines (lines_nchw.h), grad with zeros behind each plane; the tiles run down the rows and leave a
+// vector of sums per tap. Padding and those zeros are multiplied; where anything they meet is not
+// finite, a sum comes out that is not, and the task is done again without them.
 
 template <class S>
 struct NchwFilter {
   using T = Compute<S>;
   static constexpr int kWidth = kLanes<T>;
+  static constexpr int64_t kCopies = 8;  // output channels of an input channel that share its lines
   const FilterCall& call;
-  T* source;         // flat input of a block
-  T* grad;           // flat grad of a block
-  T* sums;           // [multiplier, taps + 1, vector]; the last of each is the bias
-  T* pair_sums;      // [taps of a pair, vector]
-  int64_t* offsets;  // [taps of a pair]
+  T* lines;           // [rows of a block, phases, pitch]
+  T* grads;           // [members of a block, lanes]
+  T* sums;            // [copies, taps, one vector for all lanes, or lanes]
+  T* bias_sums;       // [copies, planes, vector]
+  TileLine<T>* list;  // [kw]
+  uint32_t* masks;    // [taps of a sweep]
+  int64_t tap_pitch;
   int64_t bytes;
 
   NchwFilter(const FilterCall& filter_call, void* memory) : call(filter_call) {
-    int64_t source_elements = 0;
-    int64_t grad_elements = 0;
-    for_each_pair(call.row_sweeps, call.row_sweep_count, call.sweeps, call.sweep_count,
-                  [&](const FlatPair& pair) {
-                    const int64_t members = block_members<T>(pair);
-                    if (fits_flat(pair, members, planes())) {
-                      source_elements = max64(source_elements, pair.source_elements(members));
-                    }
-                    grad_elements = max64(grad_elements, members * pair.pitch());
-                  });
-    const Problem& problem = call.problem;
+    const Plan& plan = call.plan;
+    const int64_t copies = min64(kCopies, plan.problem.multiplier);
+    tap_pitch = plan.chunk == 1 ? kWidth : plan.most_lanes;
     Carver carver = {static_cast<char*>(memory), 0};
-    source = carver.take<T>(source_elements + kSlack<T>);
-    grad = carver.take<T>(grad_elements + kSlack<T>);
-    sums = carver.take<T>(problem.multiplier * (problem.taps() + 1) * kWidth);
-    pair_sums = carver.take<T>(problem.taps() * kWidth);
-    offsets = carver.take<int64_t>(problem.taps());
+    lines = carver.take<T>(plan.packs ? plan.block_lines * plan.line_pitch : 0);
+    grads = carver.take<T>(plan.packs ? plan.block_members * plan.most_lanes : 0);
+    sums = carver.take<T>(copies * plan.problem.taps() * tap_pitch);
+    bias_sums = carver.take<T>(copies * plan.chunk * kWidth);
+    list = carver.take<TileLine<T>>(plan.problem.cols.kernel);
+    masks = carver.take<uint32_t>(plan.rows.most_taps);
     bytes = carver.used;
   }
 
-  int64_t planes() const {
-    const Problem& problem = call.problem;
-    return problem.rows.input * problem.cols.input + problem.rows.output * problem.cols.output;
+  const LineForm& form_of(const Share& share) const { return call.plan.forms[share.col_block]; }
+  int64_t planes_of(const Share& share) const { return share.channels.end - share.channels.begin; }
+  Planes<const S> inputs(const Share& share) const {
+    const Problem& problem = call.plan.problem;
+    return Planes<const S>::input(const_cast<void*>(call.input), problem, share,
+                                  problem.rows.input * problem.cols.input);
+  }
+  Planes<const S> gradients(const Share& share, int64_t m) const {
+    const Problem& problem = call.plan.problem;
+    return Planes<const S>::output(const_cast<void*>(call.grad), problem, share, m,
+                                   problem.rows.output * problem.cols.output);
   }
 
-  T* sums_of(int64_t m, int64_t tap) const {
-    return sums + (m * (call.problem.taps() + 1) + tap) * kWidth;
+  // Units [begin, end) of one chunk, into one partial result [taps + 1, lanes].
+  void run(int64_t begin, int64_t end, int64_t chunk, T* partial) {
+    const Plan& plan = call.plan;
+    for (int64_t m = 0; m < plan.problem.multiplier; m += kCopies) {
+      const Range copies = {m, min64(m + kCopies, plan.problem.multiplier)};
+      const int64_t count = (copies.end - copies.begin) * plan.problem.taps() * tap_pitch;
+      zero(sums, count);
+      zero(bias_sums, (copies.end - copies.begin) * plan.chunk * kWidth);
+      for (int64_t unit = begin; unit < end; ++unit) {
+        const Share share = share_of(plan, unit, chunk);
+        if (call.bias_gradient) add_bias(share, copies);
+        if (call.filter_gradient) add_share(share, copies, !plan.packs);
+      }
+      if (plan.packs && call.filter_gradient && !all_finite(sums, count)) {
+        zero(sums, count);
+        for (int64_t unit = begin; unit < end; ++unit) {
+          add_share(share_of(plan, unit, chunk), copies, true);
+        }
+      }
+      write_sums(share_of(plan, begin, chunk), copies, partial);
+    }
   }
 
-  // Units [begin, end) (parts of images), input channel c, into one partial result.
-  void run(int64_t begin, int64_t end, int64_t c, T* partial) {
-    const Problem& problem = call.problem;
+  // Rows of whole columns follow each other without a gap.
+  void add_bias(const Share& share, Range copies) {
+    const int64_t columns = call.plan.problem.cols.output;
+    const int64_t width = share.cols.end - share.cols.begin;
+    const bool whole = width == columns;
+    for (int64_t m = copies.begin; m < copies.end; ++m) {
+      for (int64_t g = 0; g < planes_of(share); ++g) {
+        T* total = bias_sums + ((m - copies.begin) * call.plan.chunk + g) * kWidth;
+        const S* plane = gradients(share, m)(g) + share.cols.begin;
+        for (int64_t row = share.rows.begin; row < share.rows.end;) {
+          const int64_t rows = whole ? share.rows.end - row : 1;
+          add_line(plane + row * columns, rows * width, total);
+          row += rows;
+        }
+      }
+    }
+  }
+
+  // Four interleaved chains.
+  static void add_line(const S* p, int64_t count, T* total) {
+    Vector<T> sum[4] = {load(total)};
+    int64_t i = 0;
+    for (; i + 4 * kWidth <= count; i += 4 * kWidth) {
+      DW_UNROLL for (int j = 0; j < 4; ++j) sum[j] += load(p + i + j * kWidth);
+    }
+    for (; i < count; i += kWidth) {
+      sum[0] += load_lanes(p + i, 0, static_cast<int>(min64(kWidth, count - i)));
+    }
+    store(total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+  }
+
+  void add_share(const Share& share, Range copies, bool plain) {
+    const Plan& plan = call.plan;
+    if (plan.cols.class_count == 0) return;
+    const TapClass cols = restricted(plan.cols.classes[0], share.cols);
+    if (cols.members == 0) return;
+    for_each_block(plan, share, [&](const Sweep& rows) {
+      if (plain) {
+        for (int64_t m = copies.begin; m < copies.end; ++m) {
+          add_plain(share, rows, cols, m, sums_of(m - copies.begin));
+        }
+        return;
+      }
+      const LineBlock<T> block =
+          pack_block<S>(rows, plan.problem.cols.input, cols.spacing, form_of(share),
+                        planes_of(share), inputs(share), lines);
+      for (int64_t m = copies.begin; m < copies.end; ++m) {
+        add_block(share, rows, cols, block, m, sums_of(m - copies.begin));
+      }
+    });
+  }
+
+  T* sums_of(int64_t copy) const { return sums + copy * call.plan.problem.taps() * tap_pitch; }
+
+  void add_block(const Share& share, const Sweep& rows, const TapClass& cols,
+                 const LineBlock<T>& block, int64_t m, T* total) {
+    const Problem& problem = call.plan.problem;
+    const LineForm& form = form_of(share);
+    T* line = grads;
+    for (int64_t i = 0; i < rows.members; ++i, line += form.lanes) {
+      const int64_t at = (rows.first + i * rows.pitch) * problem.cols.output + cols.first;
+      int64_t end = 0;
+      for (int64_t g = 0; g < planes_of(share); ++g) {
+        const int64_t begin = g * form.width;
+        zero(line + end, begin - end);
+        end = begin + cols.members;
+        read_strided(gradients(share, m)(g) + at, cols.pitch, cols.members, line + begin);
+      }
+      zero(line + end, form.lanes - end);
+    }
+    Tile<T> tile = block.tile(rows, cols, form, problem.cols.kernel, tap_pitch, total, list);
+    tile.same_taps = call.plan.chunk == 1;
+    tile.lanes = form.lanes;
+    tile.members = grads;
+    tile.member_pitch = form.lanes;
+    run_sweep<FilterTile>(tile, rows, masks);
+  }
+
+  // Tap by tap, without any padding.
+  void add_plain(const Share& share, const Sweep& rows, const TapClass& cols, int64_t m,
+                 T* total) const {
+    const Problem& problem = call.plan.problem;
+    for (int64_t g = 0; g < planes_of(share); ++g) {
+      for (int64_t t = 0; t < rows.taps; ++t) {
+        for (int64_t u = 0; u < cols.taps; ++u) {
+          const int64_t tap = (rows.index + t * rows.index_step) * problem.cols.kernel +
+                              cols.index + u * cols.index_step;
+          total[tap * tap_pitch + first_of(share, g)] +=
+              plain_dot(gradients(share, m)(g), inputs(share)(g), rows, cols, t, u);
+        }
+      }
+    }
+  }
+
+  T plain_dot(const S* grad, const S* input, const Sweep& rows, const TapClass& cols, int64_t t,
+              int64_t u) const {
+    const Problem& problem = call.plan.problem;
+    const int64_t first = cols.position + u * cols.spacing;
+    const Range valid = inside(first, cols.step, problem.cols.input, cols.members);
+    T sum = 0;
+    for (int64_t i = 0; i < rows.members; ++i) {
+      const int64_t point = rows.at + i * rows.step + t;
+      if (point < 0 || point >= rows.points) continue;
+      const S* x = input + (rows.origin + point * rows.spacing) * problem.cols.input + first;
+      const S* g = grad + (rows.first + i * rows.pitch) * problem.cols.output + cols.first;
+      for (int64_t j = valid.begin; j < valid.end; ++j) {
+        sum += to_compute(g[j * cols.pitch]) * to_compute(x[j * cols.step]);
+      }
+    }
+    return sum;
+  }
+
+  // Where the sums of plane g begin among those of a tap, and how many there are.
+  int64_t first_of(const Share& share, int64_t g) const {
+    return call.plan.chunk == 1 ? 0 : g * form_of(share).width;
+  }
+  int64_t lanes_of(const Share& share) const {
+    return call.plan.chunk == 1 ? kWidth : min64(form_of(share).width, tap_pitch);
+  }
+
+  void write_sums(const Share& share, Range copies, T* partial) const {
+    const Problem& problem = call.plan.problem;
     const int64_t taps = problem.taps();
-    for (int64_t i = 0; i < problem.multiplier * (taps + 1) * kWidth; i += kWidth) {
-      store(sums + i, Vector<T>{});
-    }
-    add_units(begin, end, c, true);
-    for (int64_t m = 0; m < problem.multiplier; ++m) {
-      if (all_finite(sums_of(m, 0), taps * kWidth)) continue;
-      for (int64_t n = 0; n < problem.multiplier; ++n) zero(sums_of(n, 0), taps * kWidth);
-      add_units(begin, end, c, false);
-      break;
-    }
-    for (int64_t m = 0; m < problem.multiplier; ++m) {
-      for (int64_t tap = 0; tap <= taps; ++tap) {
-        partial[tap * problem.lanes() + c * problem.multiplier + m] =
-            sum_of_lanes<T>(load(sums_of(m, tap)));
+    for (int64_t m = copies.begin; m < copies.end; ++m) {
+      for (int64_t g = 0; g < planes_of(share); ++g) {
+        const int64_t lane = (share.channels.begin + g) * problem.multiplier + m;
+        const int64_t copy = m - copies.begin;
+        for (int64_t tap = 0; tap < taps; ++tap) {
+          const T* values = sums_of(copy) + tap * tap_pitch + first_of(share, g);
+          const int64_t count = min64(lanes_of(share), tap_pitch - first_of(share, g));
+          partial[tap * problem.lanes() + lane] = sum_of(values, count);
+        }
+        partial[taps * problem.lanes() + lane] =
+            sum_of(bias_sums + (copy * call.plan.chunk + g) * kWidth, kWidth);
       }
     }
   }
 
-  void add_units(int64_t begin, int64_t end, int64_t c, bool flat) {
-    for_each_pair(call.row_sweeps, call.row_sweep_count, call.sweeps, call.sweep_count,
-                  [&](const FlatPair& pair) {
-                    const int64_t block = block_members<T>(pair);
-                    for (int64_t unit = begin; unit < end; ++unit) {
-                      const Range part = members_of_part(pair, unit % call.parts, call.parts);
-                      for (int64_t first = part.begin; first < part.end; first += block) {
-                        add_block(pair, first, min64(block, part.end - first), unit / call.parts, c,
-                                  flat);
-                      }
-                    }
-                  });
-  }
-
-  void add_block(const FlatPair& pair, int64_t first, int64_t members, int64_t n, int64_t c,
-                 bool flat) {
-    const Problem& problem = call.problem;
-    const S* input = static_cast<const S*>(call.input) +
-                     (n * problem.channels + c) * problem.rows.input * problem.cols.input;
-    const bool fits = fits_flat(pair, block_members<T>(pair), planes());
-    if (flat && fits && call.filter_gradient) {
-      fill_source(input, problem.cols.input, pair, first, members, source);
-      for (int64_t t = 0; t < pair.taps(); ++t) {
-        offsets[t] = pair.offset(t / pair.cols.taps, t % pair.cols.taps, members);
-      }
+  static T sum_of(const T* values, int64_t count) {
+    Vector<T> sum{};
+    for (int64_t i = 0; i < count; i += kWidth) {
+      sum += load_lanes(values + i, 0, static_cast<int>(min64(kWidth, count - i)));
     }
-    for (int64_t m = 0; m < problem.multiplier; ++m) {
-      const int64_t lane = c * problem.multiplier + m;
-      const S* plane = static_cast<const S*>(call.grad) +
-                       (n * problem.lanes() + lane) * problem.rows.output * problem.cols.output;
-      if (!flat) {
-        add_plain(pair, first, members, input, plane, m);
-        continue;
-      }
-      fill_grad(pair, first, members, plane);
-      const int64_t length = pair.length(members);
-      if (call.bias_gradient) add_bias(length, sums_of(m, problem.taps()));
-      if (!call.filter_gradient) continue;
-      if (!fits) {
-        add_plain(pair, first, members, input, plane, m);
-        continue;
-      }
-      for (int64_t t = 0; t < pair.taps(); ++t) {
-        store(pair_sums + t * kWidth, load(sums_of(m, tap_of(pair, t))));
-      }
-      flat_filter(grad, source, offsets, pair.taps(), length, pair_sums);
-      for (int64_t t = 0; t < pair.taps(); ++t) {
-        store(sums_of(m, tap_of(pair, t)), load(pair_sums + t * kWidth));
-      }
-    }
-  }
-
-  int64_t tap_of(const FlatPair& pair, int64_t t) const {
-    return (pair.rows.index + t / pair.cols.taps * pair.rows.index_step) *
-               call.problem.cols.kernel +
-           pair.cols.index + t % pair.cols.taps * pair.cols.index_step;
-  }
-
-  void fill_grad(const FlatPair& pair, int64_t first, int64_t members, const S* plane) {
-    T* to = grad;
-    for (int64_t i = 0; i < members; ++i, to += pair.pitch()) {
-      const int64_t row = pair.rows.first + (first + i) * pair.rows.pitch;
-      read_strided(plane + row * call.problem.cols.output + pair.cols.first, pair.cols.pitch,
-                   pair.cols.members, to);
-      zero(to + pair.cols.members, pair.pitch() - pair.cols.members);
-    }
-    zero(to, kSlack<T>);
-  }
-
-  void add_bias(int64_t length, T* total) {
-    Vector<T> sum = load(total);
-    for (int64_t f = 0; f < length; f += kWidth) sum += load(grad + f);
-    store(total, sum);
-  }
-
-  void add_plain(const FlatPair& pair, int64_t first, int64_t members, const S* input,
-                 const S* plane, int64_t m) {
-    for (int64_t t = 0; t < pair.taps(); ++t) {
-      sums_of(m, tap_of(pair, t))[0] += plain_dot(plane, input, call.problem, pair, first, members,
-                                                  t / pair.cols.taps, t % pair.cols.taps);
-    }
+    return sum_of_lanes<T>(sum);
   }
 };
-
-inline int64_t filter_nchw_tasks(const FilterCall& call) {
-  return call.groups * call.problem.channels;
-}
 
 template <class S>
 int64_t filter_nchw_scratch_bytes(const FilterCall& call) {
@@ -220,13 +224,14 @@ int64_t filter_nchw_scratch_bytes(const FilterCall& call) {
 
 template <class S>
 void filter_nchw_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
-  const Problem& problem = call.problem;
+  const Problem& problem = call.plan.problem;
+  const int64_t chunks = call.plan.chunks();
   NchwFilter<S> filter(call, memory);
   for (int64_t task = begin; task < end; ++task) {
-    const int64_t group = task / problem.channels;
+    const int64_t group = task / chunks;
     filter.run(
-        group * call.group_units, min64(call.units, (group + 1) * call.group_units),
-        task % problem.channels,
+        group * call.group_units, min64(call.plan.units(), (group + 1) * call.group_units),
+        task % chunks,
         static_cast<Compute<S>*>(call.partials) + group * (problem.taps() + 1) * problem.lanes());
   }
 }

@@ -1,8 +1,8 @@
 // The filter and bias gradient over NHWC memory. No include guard: see each_isa.h.
 //
 // df[kh, kw, o] is the sum over (n, oh, ow) of grad[n, oh, ow, o] * x[n, ih, iw, channel of o].
-// A task is a group of rows (n, oh) and a chunk of channels. Its sums stay in scratch, small enough
-// for the caches, while the rows of grad pass by once, in register tiles.
+// A task is a group of units (kernels.h) and a chunk of channels. Its sums stay in scratch, small
+// enough for the caches, while the rows of grad pass by once, in register tiles.
 
 template <class S>
 struct NhwcFilter {
@@ -12,15 +12,16 @@ struct NhwcFilter {
   RowRing<S> ring;
   PickedLanes<S>* picked;       // [vectors of a chunk]: input
   PickedLanes<S>* grad_picked;  // [vectors of a chunk]: grad
-  TileRow<T>* rows;             // [kh]
+  TileLine<T>* lines;           // [kh]
   uint32_t* masks;              // [taps of a sweep]
-  T* grad_line;                 // [output columns, width]: where grad needs another form
+  T* grad_line;                 // [columns of a share, width]: where grad needs another form
   T* sums;                      // [taps + 1, vectors * lanes of a vector]; the last is the bias
   int64_t tap_pitch;
   int64_t bytes;
 
   NhwcFilter(const FilterCall& filter_call, int64_t channels, void* memory) : call(filter_call) {
-    const Problem& problem = call.problem;
+    const Plan& plan = call.plan;
+    const Problem& problem = plan.problem;
     const int64_t count = channels * problem.multiplier;
     const int64_t vectors = ceil_div(count, kLanes<T>);
     grad_form = {problem.lanes(), count, 1};
@@ -28,61 +29,53 @@ struct NhwcFilter {
     Carver carver = {static_cast<char*>(memory), 0};
     picked = carver.take<PickedLanes<S>>(vectors);
     grad_picked = carver.take<PickedLanes<S>>(vectors);
-    rows = carver.take<TileRow<T>>(problem.rows.kernel);
-    masks = carver.take<uint32_t>(most_taps(call.sweeps, call.sweep_count));
-    grad_line = carver.take<T>(grad_form.in_place() ? 0 : problem.cols.output * grad_form.width());
+    lines = carver.take<TileLine<T>>(problem.rows.kernel);
+    masks = carver.take<uint32_t>(plan.cols.most_taps);
+    grad_line = carver.take<T>(grad_form.in_place() ? 0 : plan.cols.block * grad_form.width());
     sums = carver.take<T>((problem.taps() + 1) * tap_pitch);
-    const RowForm<S> form = {problem.channels, count, problem.multiplier};
-    ring = {nullptr, problem.rows.input, problem.cols.input, form, picked, nullptr,
-            nullptr, call.rows_in_sight};
-    ring.held = carver.take<int64_t>(ring.slots);
-    ring.lines = carver.take<T>(form.in_place() ? 0 : ring.slots * ring.pixels * form.width());
+    ring = row_ring(plan, RowForm<S>{problem.channels, count, problem.multiplier}, picked, carver);
     bytes = carver.used;
   }
 
-  // Rows [begin, end) of all images, input channels from `channel` on, into one partial result.
-  void run(int64_t begin, int64_t end, int64_t channel, T* partial) {
-    const Problem& problem = call.problem;
-    const int64_t count = grad_form.count;
-    fill_picked_lanes(picked, count, problem.multiplier);
-    fill_picked_lanes(grad_picked, count, 1);
+  // Units [begin, end) of one chunk, into one partial result.
+  void run(int64_t begin, int64_t end, int64_t chunk) {
+    const Plan& plan = call.plan;
+    const Problem& problem = plan.problem;
+    fill_picked_lanes(picked, grad_form.count, problem.multiplier);
+    fill_picked_lanes(grad_picked, grad_form.count, 1);
     for (int64_t i = 0; i < (problem.taps() + 1) * tap_pitch; i += kLanes<T>) {
       store(sums + i, Vector<T>{});
     }
-    int64_t image = -1;
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t n = row / problem.rows.output;
-      if (n != image) {
-        image = n;
-        ring.image = static_cast<const S*>(call.input) +
-                     n * problem.rows.input * problem.cols.input * problem.channels + channel;
-        ring.forget();
-      }
-      const S* grad = static_cast<const S*>(call.grad) +
-                      row * problem.cols.output * problem.lanes() + channel * problem.multiplier;
+    for (int64_t unit = begin; unit < end; ++unit) add_share(share_of(plan, unit, chunk));
+  }
+
+  void add_share(const Share& share) {
+    const Plan& plan = call.plan;
+    const Problem& problem = plan.problem;
+    const int64_t channel = share.channels.begin;
+    ring.begin(plan, static_cast<const S*>(call.input) + channel, share);
+    for (int64_t row = share.rows.begin; row < share.rows.end; ++row) {
+      const int64_t pixel =
+          (share.image * problem.rows.output + row) * problem.cols.output + share.cols.begin;
+      const S* grad =
+          static_cast<const S*>(call.grad) + pixel * problem.lanes() + channel * problem.multiplier;
       const T* line = reinterpret_cast<const T*>(grad);
+      const int64_t pixels = share.cols.end - share.cols.begin;
       if (!grad_form.in_place()) {
-        write_row(grad, problem.cols.output, grad_form, grad_picked, grad_line);
+        write_row(grad, pixels, grad_form, grad_picked, grad_line);
         line = grad_line;
       }
-      if (call.bias_gradient) add_to_bias(line);
-      if (call.filter_gradient) add_row(row % problem.rows.output, line);
-    }
-    for (int64_t tap = 0; tap <= problem.taps(); ++tap) {
-      for (int64_t v = 0; v * kLanes<T> < count; ++v) {
-        store_lanes(partial + tap * problem.lanes() + first_lane<T>(v, count),
-                    load(sums + tap * tap_pitch + v * kLanes<T>), grad_picked[v].lanes);
-      }
+      if (call.bias_gradient) add_to_bias(line, pixels);
+      if (call.filter_gradient) add_row(share, row, line);
     }
   }
 
   // The pixels of a row in four interleaved chains.
-  void add_to_bias(const T* line) {
+  void add_to_bias(const T* line, int64_t pixels) {
     const int64_t pitch = grad_form.pitch();
-    const int64_t pixels = call.problem.cols.output;
     for (int64_t v = 0; v * kLanes<T> < grad_form.count; ++v) {
       const T* p = line + first_lane<T>(v, grad_form.count);
-      T* total = sums + call.problem.taps() * tap_pitch + v * kLanes<T>;
+      T* total = sums + call.plan.problem.taps() * tap_pitch + v * kLanes<T>;
       Vector<T> sum[4] = {load(total)};
       int64_t i = 0;
       for (; i + 4 <= pixels; i += 4, p += 4 * pitch) {
@@ -93,44 +86,58 @@ struct NhwcFilter {
     }
   }
 
-  void add_row(int64_t oh, const T* line) {
-    const Problem& problem = call.problem;
-    const RowsInSight listed =
-        list_rows(call.down, problem.rows, oh, ring, sums, problem.cols.kernel * tap_pitch, rows);
-    for (int64_t i = 0; i < call.sweep_count; ++i) {
-      const Sweep& sweep = call.sweeps[i];
-      Tile<T> tile = tile_of(sweep, ring, rows, listed, tap_pitch, problem.rows.stride);
-      tile.lanes = grad_form.width();
-      tile.members = const_cast<T*>(line) + sweep.first * grad_form.pitch();  // only read
-      tile.member_pitch = sweep.pitch * grad_form.pitch();
-      run_sweep<FilterTile>(tile, sweep.members, sweep.columns, masks);
+  // `line`: the share's columns of grad.
+  void add_row(const Share& share, int64_t oh, const T* line) {
+    const Plan& plan = call.plan;
+    int64_t next;
+    const int64_t count =
+        ring.list(plan.rows, oh, sums, plan.problem.cols.kernel * tap_pitch, lines, &next);
+    for (int64_t i = 0; i < plan.cols.class_count; ++i) {
+      const auto run = [&](const Sweep& sweep) {
+        Tile<T> tile = tile_of<T>(sweep, ring.form.pitch(), ring.first_column, tap_pitch);
+        tile.lines = lines;
+        tile.line_count = count;
+        tile.lanes = grad_form.width();
+        tile.members =  // only read
+            const_cast<T*>(line) + (sweep.first - share.cols.begin) * grad_form.pitch();
+        tile.member_pitch = sweep.pitch * grad_form.pitch();
+        ring.fetch_ahead(next, plan.rows.gather.source_step, tile);
+        run_sweep<FilterTile>(tile, sweep, masks);
+      };
+      for_each_sweep(plan.cols.classes[i], share.cols, plan.cols.gather.sources, run);
+    }
+  }
+
+  // `partial`: [taps + 1, lanes], lane 0 of the chunk.
+  void write_sums(T* partial) const {
+    for (int64_t tap = 0; tap <= call.plan.problem.taps(); ++tap) {
+      for (int64_t v = 0; v * kLanes<T> < grad_form.count; ++v) {
+        store_lanes(partial + tap * call.plan.problem.lanes() + first_lane<T>(v, grad_form.count),
+                    load(sums + tap * tap_pitch + v * kLanes<T>), grad_picked[v].lanes);
+      }
     }
   }
 };
 
-inline int64_t filter_nhwc_tasks(const FilterCall& call) {
-  return call.groups * ceil_div(call.problem.channels, call.chunk);
-}
-
 template <class S>
 int64_t filter_nhwc_scratch_bytes(const FilterCall& call) {
-  const int64_t last = last_chunk(call.problem.channels, call.chunk);
-  return max64(NhwcFilter<S>(call, call.chunk, nullptr).bytes,
+  const int64_t last = last_chunk(call.plan.problem.channels, call.plan.chunk);
+  return max64(NhwcFilter<S>(call, call.plan.chunk, nullptr).bytes,
                NhwcFilter<S>(call, last, nullptr).bytes);
 }
 
 template <class S>
 void filter_nhwc_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
-  const Problem& problem = call.problem;
-  const int64_t chunks = ceil_div(problem.channels, call.chunk);
+  const Problem& problem = call.plan.problem;
+  const int64_t chunks = call.plan.chunks();
   for (int64_t task = begin; task < end; ++task) {
     const int64_t group = task / chunks;
-    const int64_t channel = task % chunks * call.chunk;
-    Compute<S>* partial = static_cast<Compute<S>*>(call.partials) +
-                          group * (problem.taps() + 1) * problem.lanes() +
-                          channel * problem.multiplier;
-    NhwcFilter<S>(call, min64(call.chunk, problem.channels - channel), memory)
-        .run(group * call.group_units, min64(call.units, (group + 1) * call.group_units), channel,
-             partial);
+    const int64_t channel = task % chunks * call.plan.chunk;
+    NhwcFilter<S> filter(call, min64(call.plan.chunk, problem.channels - channel), memory);
+    filter.run(group * call.group_units, min64(call.plan.units(), (group + 1) * call.group_units),
+               task % chunks);
+    filter.write_sums(static_cast<Compute<S>*>(call.partials) +
+                      group * (problem.taps() + 1) * problem.lanes() +
+                      channel * problem.multiplier);
   }
 }

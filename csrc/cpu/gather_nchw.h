@@ -1,180 +1,216 @@
 // The gathering pass (window.h) over NCHW memory. No include guard: see each_isa.h.
 //
-// A task is a part of one input channel of one image. For each pair of sweeps and each block of
-// rows, source planes are laid out flat (planes_nchw.h); a result is the sum of broadcast weights
-// times vectors of the flat source, whatever the width of the image.
-
-// N vectors of a flat result, from position `at` on.
-template <int N, class T>
-DW_INLINE void flat_vectors(const T* source, const int64_t* offsets, const T* weights, int64_t taps,
-                            bool add, T* result) {
-  Vector<T> sum[N];
-  DW_UNROLL for (int v = 0; v < N; ++v) {
-    sum[v] = add ? load(result + v * kLanes<T>) : Vector<T>{};
-  }
-  for (int64_t t = 0; t < taps; ++t) {
-    const T* x = source + offsets[t];
-    const Vector<T> weight = broadcast(weights[t]);
-    DW_UNROLL for (int v = 0; v < N; ++v) sum[v] += weight * load(x + v * kLanes<T>);
-  }
-  DW_UNROLL for (int v = 0; v < N; ++v) store(result + v * kLanes<T>, sum[v]);
-}
-
-// result[f] = (add ? result[f] : 0) + sum of weights[t] * source[offsets[t] + f], f in [0, length).
-template <class T>
-void flat_gather(const T* source, const int64_t* offsets, const T* weights, int64_t taps, bool add,
-                 int64_t length, T* result) {
-  constexpr int kWidth = kLanes<T>;
-  int64_t f = 0;
-  for (; f + 8 * kWidth <= length; f += 8 * kWidth) {
-    flat_vectors<8>(source + f, offsets, weights, taps, add, result + f);
-  }
-  for (; f + 4 * kWidth <= length; f += 4 * kWidth) {
-    flat_vectors<4>(source + f, offsets, weights, taps, add, result + f);
-  }
-  for (; f < length; f += kWidth) {
-    flat_vectors<1>(source + f, offsets, weights, taps, add, result + f);
-  }
-}
-
-// The same for weights that are not finite: padding is passed over, not multiplied.
-template <class S>
-void plain_gather(const S* plane, int64_t width, const FlatPair& pair, int64_t first,
-                  int64_t members, const Compute<S>* weights, bool add, Compute<S>* result) {
-  for (int64_t i = 0; i < members; ++i, result += pair.pitch()) {
-    if (!add) zero(result, pair.cols.members);
-    for (int64_t t = 0; t < pair.rows.taps; ++t) {
-      const int64_t row = pair.rows.column + (first + i) * pair.rows.step + t;
-      if (row < 0 || row >= pair.rows.columns) continue;
-      const S* source = plane + (pair.rows.source + row * pair.rows.source_pitch) * width;
-      for (int64_t u = 0; u < pair.cols.taps; ++u) {
-        const int64_t column = pair.cols.column + u;
-        const Range valid = inside(column, pair.cols.step, pair.cols.columns, pair.cols.members);
-        for (int64_t j = valid.begin; j < valid.end; ++j) {
-          const int64_t k = column + j * pair.cols.step;
-          result[j] += weights[t * pair.cols.taps + u] *
-                       to_compute(source[pair.cols.source + k * pair.cols.source_pitch]);
-        }
-      }
-    }
-  }
-}
+// A share is one plane, or a few narrow ones side by side. Its rows come in blocks of a sweep,
+// whose source is packed into lines (lines_nchw.h); the tiles then run down the rows.
 
 template <class S>
 struct NchwGather {
   using T = Compute<S>;
   const GatherCall& call;
-  T* source;         // flat source of a block
-  T* result;         // flat result of a block
-  T* weights;        // [taps of a pair]
-  int64_t* offsets;  // [taps of a pair]
+  const bool plain;   // weights that are not finite, or lines out of proportion: no packed lines
+  T* lines;           // [rows of a block, phases, pitch]
+  T* results;         // [column classes, members of a block, lanes]: if not written in place
+  T* weights;         // [taps, one vector for all lanes, or lanes]
+  T* bias;            // [one vector for all lanes, or lanes]
+  TileLine<T>* list;  // [kw]
+  uint32_t* masks;    // [taps of a sweep]
+  int64_t tap_pitch;
+  int64_t weights_of;  // the output channel that they begin with
   int64_t bytes;
 
-  NchwGather(const GatherCall& gather_call, void* memory) : call(gather_call) {
-    int64_t source_elements = 0;
-    int64_t result_elements = 0;
-    int64_t taps = 0;
-    for_each_pair(call.row_sweeps, call.row_sweep_count, call.sweeps, call.sweep_count,
-                  [&](const FlatPair& pair) {
-                    const int64_t members = pair.empty() ? 1 : block_members<T>(pair);
-                    if (!pair.empty() && fits_flat(pair, members, planes())) {
-                      source_elements = max64(source_elements, pair.source_elements(members));
-                    }
-                    result_elements = max64(result_elements, members * pair.pitch());
-                    taps = max64(taps, pair.taps());
-                  });
+  NchwGather(const GatherCall& gather_call, void* memory)
+      : call(gather_call), plain(!gather_call.finite_filter || !gather_call.plan.packs) {
+    const Plan& plan = call.plan;
+    tap_pitch = plan.chunk == 1 ? kLanes<T> : plan.most_lanes;
+    weights_of = -1;
     Carver carver = {static_cast<char*>(memory), 0};
-    source = carver.take<T>(source_elements + kSlack<T>);
-    result = carver.take<T>(result_elements + kSlack<T>);
-    weights = carver.take<T>(taps);
-    offsets = carver.take<int64_t>(taps);
+    lines = carver.take<T>(plain ? 0 : plan.block_lines * plan.line_pitch);
+    results = carver.take<T>(plan.cols.class_count * plan.block_members * plan.most_lanes);
+    weights = carver.take<T>(plain ? 0 : plan.problem.taps() * tap_pitch);
+    bias = carver.take<T>(tap_pitch);
+    list = carver.take<TileLine<T>>(plan.problem.cols.kernel);
+    masks = carver.take<uint32_t>(plan.rows.most_taps);
     bytes = carver.used;
   }
 
-  int64_t planes() const {
-    return call.down.sources * call.across.sources +
-           call.down.destinations * call.across.destinations;
+  const LineForm& form_of(const Share& share) const { return call.plan.forms[share.col_block]; }
+  int64_t planes_of(const Share& share) const { return share.channels.end - share.channels.begin; }
+  Planes<const S> sources(const Share& share, int64_t m) const {
+    const Plan& plan = call.plan;
+    const int64_t size = plan.rows.gather.sources * plan.cols.gather.sources;
+    void* source = const_cast<void*>(call.source);
+    return plan.rows.gather.forward ? Planes<const S>::input(source, plan.problem, share, size)
+                                    : Planes<const S>::output(source, plan.problem, share, m, size);
+  }
+  Planes<S> destinations(const Share& share, int64_t m) const {
+    const Plan& plan = call.plan;
+    const int64_t size = plan.rows.gather.destinations * plan.cols.gather.destinations;
+    return plan.rows.gather.forward
+               ? Planes<S>::output(call.destination, plan.problem, share, m, size)
+               : Planes<S>::input(call.destination, plan.problem, share, size);
+  }
+  T bias_of(const Share& share, int64_t g, int64_t m) const {
+    const int64_t lane = (share.channels.begin + g) * call.plan.problem.multiplier + m;
+    return call.bias ? static_cast<const T*>(call.bias)[lane] : T{0};
   }
 
-  // Tasks [begin, end) of one pair of sweeps.
-  void run_pair(const FlatPair& pair, int64_t begin, int64_t end) {
-    const int64_t block = pair.empty() ? pair.rows.members : block_members<T>(pair);
-    int64_t laid_out = -1;  // the members of a block that the offsets are for
-    for (int64_t task = begin; task < end; ++task) {
-      const Range part = members_of_part(pair, task % call.parts, call.parts);
-      for (int64_t first = part.begin; first < part.end; first += block) {
-        const int64_t members = min64(block, part.end - first);
-        for (int64_t t = 0; members != laid_out && t < pair.taps(); ++t) {
-          offsets[t] = pair.offset(t / pair.cols.taps, t % pair.cols.taps, members);
+  void run(const Share& share) {
+    const Plan& plan = call.plan;
+    if (!plan.rows.covered || !plan.cols.covered) fill(share);
+    if (plan.cols.class_count == 0) return;
+    for_each_block(plan, share, [&](const Sweep& rows) {
+      const bool forward = plan.rows.gather.forward;
+      LineBlock<T> block{};
+      for (int64_t m = 0; m < plan.problem.multiplier; ++m) {
+        if (!plain && (!forward || m == 0)) block = pack(share, rows, m);
+        gather_block(share, rows, block, m);
+      }
+    });
+  }
+
+  // What destinations hold that meet nothing.
+  void fill(const Share& share) {
+    const Plan& plan = call.plan;
+    const int64_t copies = plan.rows.gather.forward ? plan.problem.multiplier : 1;
+    for (int64_t m = 0; m < copies; ++m) {
+      for (int64_t g = 0; g < planes_of(share); ++g) {
+        for (int64_t row = share.rows.begin; row < share.rows.end; ++row) {
+          S* to = destinations(share, m)(g) + row * plan.cols.gather.destinations;
+          const T value = bias_of(share, g, m);
+          for (int64_t i = share.cols.begin; i < share.cols.end; ++i) store_scalar(to + i, value);
         }
-        laid_out = members;
-        run_block(pair, first, members, task / call.parts);
       }
     }
   }
 
-  // `image_channel`: n * channels + c of the input side.
-  void run_block(const FlatPair& pair, int64_t first, int64_t members, int64_t image_channel) {
-    const Problem& problem = call.problem;
-    const bool forward = call.down.forward;
-    const int64_t source_plane = call.down.sources * call.across.sources;
-    const int64_t result_plane = call.down.destinations * call.across.destinations;
-    for (int64_t m = 0; m < problem.multiplier; ++m) {
-      const int64_t lane = image_channel % problem.channels * problem.multiplier + m;
-      const int64_t plane = image_channel * problem.multiplier + m;  // of the output side
-      const S* from =
-          static_cast<const S*>(call.source) + (forward ? image_channel : plane) * source_plane;
-      S* to = static_cast<S*>(call.destination) + (forward ? plane : image_channel) * result_plane;
-      add_plane(pair, first, members, from, lane, !forward || m == 0, !forward && m > 0);
-      if (forward || m == problem.multiplier - 1) {
-        const T bias = call.bias ? static_cast<const T*>(call.bias)[lane] : T{0};
-        write_block(pair, first, members, bias, to);
+  LineBlock<T> pack(const Share& share, const Sweep& rows, int64_t m) {
+    const AxisPlan& cols = call.plan.cols;
+    return pack_block<S>(rows, cols.gather.sources, cols.classes[0].spacing, form_of(share),
+                         planes_of(share), sources(share, m), lines);
+  }
+
+  // Copy m of the channels. In the input gradient all copies are summed.
+  void gather_block(const Share& share, const Sweep& rows, const LineBlock<T>& block, int64_t m) {
+    const Plan& plan = call.plan;
+    const LineForm& form = form_of(share);
+    const bool forward = plan.rows.gather.forward;
+    const bool last = forward || m == plan.problem.multiplier - 1;
+    const bool add = !forward && m > 0;
+    if (!plain) expand_weights(share, m);
+    for (int64_t i = 0; i < plan.cols.class_count; ++i) {
+      const TapClass cols = restricted(plan.cols.classes[i], share.cols);
+      if (cols.members == 0) continue;
+      T* result = results + i * plan.block_members * plan.most_lanes;
+      if (plain) {
+        plain_gather(share, rows, cols, m, add, result);
+      } else {
+        Tile<T> tile =
+            block.tile(rows, cols, form, plan.problem.cols.kernel, tap_pitch, weights, list);
+        tile.same_taps = plan.chunk == 1;
+        tile.add = add;
+        tile.bias = call.bias ? bias : nullptr;
+        const bool direct = in_place(cols);
+        tile.lanes = direct ? cols.members : form.lanes;
+        tile.member_pitch = direct ? rows.pitch * plan.cols.gather.destinations : plan.most_lanes;
+        tile.members = direct ? reinterpret_cast<T*>(destinations(share, m)(0)) +
+                                    rows.first * plan.cols.gather.destinations + cols.first
+                              : result;
+        run_sweep<GatherTile>(tile, rows, masks);
+        if (direct) continue;
+      }
+      if (last) write(share, rows, cols, m, result);
+    }
+  }
+
+  // Whether a tile can write its results where they belong.
+  bool in_place(const TapClass& cols) const {
+    const bool sums_copies = !call.plan.rows.gather.forward && call.plan.problem.multiplier > 1;
+    return !sums_copies && sizeof(S) == sizeof(T) && call.plan.chunk == 1 && cols.pitch == 1 &&
+           cols.members >= kLanes<T>;
+  }
+
+  // Weights and bias as vectors: lane by lane where a line holds several planes.
+  void expand_weights(const Share& share, int64_t m) {
+    const Problem& problem = call.plan.problem;
+    const int64_t first = share.channels.begin * problem.multiplier + m;
+    if (weights_of == first) return;
+    weights_of = first;
+    for (int64_t g = 0; g < planes_of(share); ++g) {
+      const T* filter = static_cast<const T*>(call.filter) + first + g * problem.multiplier;
+      for (int64_t t = 0; t < problem.taps(); ++t, filter += problem.lanes()) {
+        spread(*filter, g, form_of(share), weights + t * tap_pitch);
+      }
+      spread(bias_of(share, g, m), g, form_of(share), bias);
+    }
+  }
+
+  // One value for all lanes of plane g. What is written behind them is the next plane's.
+  void spread(T value, int64_t g, const LineForm& form, T* line) const {
+    const int64_t begin = g * form.width;
+    for (int64_t i = begin; i < min64(tap_pitch, begin + form.width); i += kLanes<T>) {
+      const int64_t rest = min64(kLanes<T>, tap_pitch - i);
+      store_lanes(line + i, broadcast(value), static_cast<int>(rest));
+    }
+  }
+
+  // Tap by tap, without any padding.
+  void plain_gather(const Share& share, const Sweep& rows, const TapClass& cols, int64_t m,
+                    bool add, T* result) const {
+    const Plan& plan = call.plan;
+    const Problem& problem = plan.problem;
+    const LineForm& form = form_of(share);
+    for (int64_t i = 0; i < rows.members; ++i, result += plan.most_lanes) {
+      for (int64_t g = 0; g < planes_of(share); ++g) {
+        T* to = result + g * form.width;
+        if (!add) zero(to, cols.members);
+        const T* filter = static_cast<const T*>(call.filter) +
+                          (share.channels.begin + g) * problem.multiplier + m;
+        for (int64_t t = 0; t < rows.taps; ++t) {
+          const int64_t point = rows.at + i * rows.step + t;
+          if (point < 0 || point >= rows.points) continue;
+          const int64_t row = rows.origin + point * rows.spacing;
+          const S* from = sources(share, m)(g) + row * plan.cols.gather.sources;
+          for (int64_t u = 0; u < cols.taps; ++u) {
+            const int64_t tap = (rows.index + t * rows.index_step) * problem.cols.kernel +
+                                cols.index + u * cols.index_step;
+            const T weight = filter[tap * problem.lanes()];
+            const int64_t first = cols.position + u * cols.spacing;
+            const Range valid = inside(first, cols.step, plan.cols.gather.sources, cols.members);
+            for (int64_t j = valid.begin; j < valid.end; ++j) {
+              to[j] += weight * to_compute(from[first + j * cols.step]);
+            }
+          }
+        }
+        const T offset = bias_of(share, g, m);
+        for (int64_t j = 0; j < cols.members; ++j) to[j] += offset;
       }
     }
   }
 
-  void add_plane(const FlatPair& pair, int64_t first, int64_t members, const S* plane, int64_t lane,
-                 bool fill, bool add) {
-    if (pair.empty()) {
-      zero(result, pair.cols.members);  // one row, which write_block repeats
-      return;
-    }
-    const T* filter = static_cast<const T*>(call.filter) + lane;
-    for (int64_t t = 0; t < pair.taps(); ++t) {
-      const int64_t kh = pair.rows.index + t / pair.cols.taps * pair.rows.index_step;
-      const int64_t kw = pair.cols.index + t % pair.cols.taps * pair.cols.index_step;
-      weights[t] = filter[(kh * call.problem.cols.kernel + kw) * call.problem.lanes()];
-    }
-    if (!call.finite_filter || !fits_flat(pair, block_members<T>(pair), planes())) {
-      return plain_gather(plane, call.across.sources, pair, first, members, weights, add, result);
-    }
-    if (fill) fill_source(plane, call.across.sources, pair, first, members, source);
-    flat_gather(source, offsets, weights, pair.taps(), add, pair.length(members), result);
-  }
-
-  void write_block(const FlatPair& pair, int64_t first, int64_t members, T bias, S* plane) {
-    const T* from = result;
-    for (int64_t i = 0; i < members; ++i) {
-      const int64_t row = pair.rows.first + (first + i) * pair.rows.pitch;
-      write_strided(from, pair.cols.members, bias,
-                    plane + row * call.across.destinations + pair.cols.first, pair.cols.pitch);
-      if (!pair.empty()) from += pair.pitch();
+  void write(const Share& share, const Sweep& rows, const TapClass& cols, int64_t m,
+             const T* result) const {
+    const Plan& plan = call.plan;
+    for (int64_t i = 0; i < rows.members; ++i, result += plan.most_lanes) {
+      const int64_t at = (rows.first + i * rows.pitch) * plan.cols.gather.destinations + cols.first;
+      for (int64_t g = 0; g < planes_of(share); ++g) {
+        write_strided(result + g * form_of(share).width, cols.members,
+                      destinations(share, m)(g) + at, cols.pitch);
+      }
     }
   }
 };
-
-inline int64_t nchw_tasks(const GatherCall& call) {
-  return call.problem.batch * call.problem.channels * call.parts;
-}
 
 template <class S>
 int64_t nchw_scratch_bytes(const GatherCall& call) {
   return NchwGather<S>(call, nullptr).bytes;
 }
 
+// Shares of the same channels follow each other: they share the expanded weights.
 template <class S>
 void nchw_run(const GatherCall& call, int64_t begin, int64_t end, void* memory) {
   NchwGather<S> gather(call, memory);
-  for_each_pair(call.row_sweeps, call.row_sweep_count, call.sweeps, call.sweep_count,
-                [&](const FlatPair& pair) { gather.run_pair(pair, begin, end); });
+  const int64_t units = call.plan.units();
+  for (int64_t task = begin; task < end; ++task) {
+    gather.run(share_of(call.plan, task % units, task / units));
+  }
 }

@@ -1,7 +1,7 @@
 // The gathering pass (window.h) over NHWC memory. No include guard: see each_isa.h.
 //
-// A task is a block of destination rows and a chunk of channels of one image. Each destination row
-// lists the source rows that it meets; the columns come in sweeps, cut into register tiles.
+// Each destination row of a share lists the source rows that it meets; the columns come in sweeps,
+// cut into register tiles.
 
 template <class S>
 struct NhwcGather {
@@ -11,43 +11,40 @@ struct NhwcGather {
   RowForm<S> result_form;
   RowRing<S> ring;
   PickedLanes<S>* picked;  // [vectors of a chunk]
-  TileRow<T>* rows;        // [kh]
+  TileLine<T>* lines;      // [kh]
   uint32_t* masks;         // [taps of a sweep]
   T* weights;              // [taps, vector]: where a chunk has fewer channels than a vector
   T* bias;                 // [vector]
-  T* result;               // [destination columns, width]: where results need another form
+  T* result;               // [columns of a share, width]: where results need another form
   int64_t bytes;
 
-  // Lays out the scratch for tasks of `channels` input channels; memory null: to learn its size.
+  // Lays out the scratch for shares of `channels` input channels; memory null: to learn its size.
   NhwcGather(const GatherCall& gather_call, int64_t channels, void* memory) : call(gather_call) {
-    const Problem& problem = call.problem;
+    const Plan& plan = call.plan;
+    const Problem& problem = plan.problem;
     const int64_t count = channels * problem.multiplier;
-    const bool forward = call.down.forward;
+    const bool forward = plan.rows.gather.forward;
     source_form = {forward ? problem.channels : problem.lanes(), count,
                    forward ? problem.multiplier : 1};
     result_form = {forward ? problem.lanes() : problem.channels, count,
                    forward ? 1 : problem.multiplier};
     Carver carver = {static_cast<char*>(memory), 0};
     picked = carver.take<PickedLanes<S>>(ceil_div(count, kLanes<T>));
-    rows = carver.take<TileRow<T>>(problem.rows.kernel);
-    masks = carver.take<uint32_t>(most_taps(call.sweeps, call.sweep_count));
+    lines = carver.take<TileLine<T>>(problem.rows.kernel);
+    masks = carver.take<uint32_t>(plan.cols.most_taps);
     const int64_t vectors = count < kLanes<T> ? problem.taps() : 0;
     weights = carver.take<T>(vectors * kLanes<T>);
     bias = carver.take<T>(kLanes<T>);
-    result =
-        carver.take<T>(result_form.in_place() ? 0 : call.across.destinations * result_form.width());
-    ring = {nullptr, call.down.sources, call.across.sources, source_form, picked,
-            nullptr, nullptr,           call.rows_in_sight};
-    ring.held = carver.take<int64_t>(ring.slots);
-    ring.lines =
-        carver.take<T>(source_form.in_place() ? 0 : ring.slots * ring.pixels * source_form.width());
+    result = carver.take<T>(result_form.in_place() ? 0 : plan.cols.block * result_form.width());
+    ring = row_ring(plan, source_form, picked, carver);
     bytes = carver.used;
   }
 
-  // Image n, destination rows [begin, end), input channels from `channel` on.
-  void run(int64_t n, int64_t begin, int64_t end, int64_t channel) {
-    const Problem& problem = call.problem;
-    const bool forward = call.down.forward;
+  void run(const Share& share) {
+    const Plan& plan = call.plan;
+    const Problem& problem = plan.problem;
+    const bool forward = plan.rows.gather.forward;
+    const int64_t channel = share.channels.begin;
     const int64_t lane = channel * problem.multiplier;
     const int64_t count = source_form.count;
     const T* filter = static_cast<const T*>(call.filter) + lane;
@@ -63,60 +60,72 @@ struct NhwcGather {
       }
     }
     if (!source_form.in_place()) fill_picked_lanes(picked, count, source_form.repeat);
-    ring.image = static_cast<const S*>(call.source) +
-                 n * call.down.sources * call.across.sources * source_form.channels +
-                 (forward ? channel : lane);
-    ring.forget();
-    for (int64_t row = begin; row < end; ++row) {
-      S* destination =
-          static_cast<S*>(call.destination) +
-          (n * call.down.destinations + row) * call.across.destinations * result_form.channels +
-          (forward ? lane : channel);
+    ring.begin(plan, static_cast<const S*>(call.source) + (forward ? channel : lane), share);
+    const Gather& across = plan.cols.gather;
+    for (int64_t row = share.rows.begin; row < share.rows.end; ++row) {
+      const int64_t pixel =
+          (share.image * plan.rows.gather.destinations + row) * across.destinations +
+          share.cols.begin;
+      S* destination = static_cast<S*>(call.destination) + pixel * result_form.channels +
+                       (forward ? lane : channel);
       const bool in_place = result_form.in_place();
-      gather_row(row, filter, weight_pitch, offset,
+      gather_row(share, row, filter, weight_pitch, offset,
                  in_place ? reinterpret_cast<T*>(destination) : result);
-      if (!in_place) store_row(result, call.across.destinations, result_form, destination);
+      if (!in_place) {
+        store_row(result, share.cols.end - share.cols.begin, result_form, destination);
+      }
     }
   }
 
-  void gather_row(int64_t row, const T* filter, int64_t weight_pitch, const T* offset, T* results) {
-    const Problem& problem = call.problem;
+  // `results`: the share's columns of the row.
+  void gather_row(const Share& share, int64_t row, const T* filter, int64_t weight_pitch,
+                  const T* offset, T* results) {
+    const Plan& plan = call.plan;
+    if (!plan.cols.covered) fill_row(share.cols.end - share.cols.begin, offset, results);
     // weights are only read; sums of weight gradients share the type of the tile
-    const RowsInSight listed = list_rows(call.down, problem.rows, row, ring, const_cast<T*>(filter),
-                                         problem.cols.kernel * weight_pitch, rows);
-    for (int64_t i = 0; i < call.sweep_count; ++i) {
-      const Sweep& sweep = call.sweeps[i];
-      Tile<T> tile = tile_of(sweep, ring, rows, listed, weight_pitch, call.down.source_step);
-      tile.lanes = source_form.width();
-      tile.members = results + sweep.first * result_form.pitch();
-      tile.member_pitch = sweep.pitch * result_form.pitch();
-      tile.bias = offset;
-      run_sweep<GatherTile>(tile, sweep.members, sweep.columns, masks);
+    int64_t next;
+    const int64_t count = ring.list(plan.rows, row, const_cast<T*>(filter),
+                                    plan.problem.cols.kernel * weight_pitch, lines, &next);
+    for (int64_t i = 0; i < plan.cols.class_count; ++i) {
+      const auto run = [&](const Sweep& sweep) {
+        Tile<T> tile = tile_of<T>(sweep, ring.form.pitch(), ring.first_column, weight_pitch);
+        tile.lines = lines;
+        tile.line_count = count;
+        tile.lanes = source_form.width();
+        tile.members = results + (sweep.first - share.cols.begin) * result_form.pitch();
+        tile.member_pitch = sweep.pitch * result_form.pitch();
+        tile.bias = offset;
+        ring.fetch_ahead(next, plan.rows.gather.source_step, tile);
+        run_sweep<GatherTile>(tile, sweep, masks);
+      };
+      for_each_sweep(plan.cols.classes[i], share.cols, plan.cols.gather.sources, run);
+    }
+  }
+
+  // What a pixel holds that meets nothing.
+  void fill_row(int64_t pixels, const T* offset, T* results) {
+    for (int64_t i = 0; i < pixels; ++i, results += result_form.pitch()) {
+      for (int64_t v = 0; v * kLanes<T> < result_form.width(); ++v) {
+        const int64_t lane = first_lane<T>(v, result_form.width());
+        store(results + lane, offset ? load(offset + lane) : Vector<T>{});
+      }
     }
   }
 };
 
-inline int64_t nhwc_tasks(const GatherCall& call) {
-  return call.problem.batch * ceil_div(call.down.destinations, call.block) *
-         ceil_div(call.problem.channels, call.chunk);
-}
-
 template <class S>
 int64_t nhwc_scratch_bytes(const GatherCall& call) {
-  const int64_t last = last_chunk(call.problem.channels, call.chunk);
-  return max64(NhwcGather<S>(call, call.chunk, nullptr).bytes,
+  const int64_t last = last_chunk(call.plan.problem.channels, call.plan.chunk);
+  return max64(NhwcGather<S>(call, call.plan.chunk, nullptr).bytes,
                NhwcGather<S>(call, last, nullptr).bytes);
 }
 
+// Chunks of the same pixels follow each other: they share memory lines and pages.
 template <class S>
 void nhwc_run(const GatherCall& call, int64_t begin, int64_t end, void* memory) {
-  const int64_t chunks = ceil_div(call.problem.channels, call.chunk);
-  const int64_t blocks = ceil_div(call.down.destinations, call.block);
+  const int64_t chunks = call.plan.chunks();
   for (int64_t task = begin; task < end; ++task) {
-    const int64_t channel = task % chunks * call.chunk;
-    const int64_t row = task / chunks % blocks * call.block;
-    const int64_t channels = min64(call.chunk, call.problem.channels - channel);
-    NhwcGather<S>(call, channels, memory)
-        .run(task / chunks / blocks, row, min64(row + call.block, call.down.destinations), channel);
+    const Share share = share_of(call.plan, task / chunks, task % chunks);
+    NhwcGather<S>(call, share.channels.end - share.channels.begin, memory).run(share);
   }
 }

@@ -2,6 +2,11 @@
 #pragma once
 #include "../window.h"
 
+// GCC on x86 compiles the kernels once per instruction set (each_isa.h).
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define DW_X86_SETS 1
+#endif
+
 namespace tfcompat_dw::cpu {
 
 // 16-bit storage types: bits only, arithmetic is done in float32 (simd.h).
@@ -12,10 +17,39 @@ struct Float16 {
   uint16_t bits;
 };
 
-// One axis of a gathering pass: destinations that take their taps from side-by-side columns.
-// Member q of the sweep is destination `first + q * pitch`; through tap t in [0, taps), which is
-// kernel position `index + t * index_step`, it sees column q * step + t + `column` of the source
-// positions `source`, `source + source_pitch`, ..., of which there are `columns`.
+// The members of one class (window.h) of one axis, with the taps through which they meet sources.
+// Member q is destination `first + q * pitch`; through tap t, which is kernel position
+// `index + t * index_step`, it sees position `position + q * step + t * spacing` of the sources.
+// Members and taps at both ends that meet no source are left out.
+struct TapClass {
+  int64_t first;
+  int64_t pitch;
+  int64_t members;
+  int64_t taps;
+  int64_t index;
+  int64_t index_step;
+  int64_t position;
+  int64_t step;
+  int64_t spacing;
+  int64_t parts;  // spacing / gcd(spacing, step), see Sweep
+};
+
+// The part of a class whose destinations lie in a range.
+inline TapClass restricted(TapClass taps, Range destinations) {
+  const int64_t begin = max64(0, ceil_div(destinations.begin - taps.first, taps.pitch));
+  const int64_t end = min64(taps.members, ceil_div(destinations.end - taps.first, taps.pitch));
+  taps.first += begin * taps.pitch;
+  taps.position += begin * taps.step;
+  taps.members = max64(0, end - begin);
+  return taps;
+}
+
+// Members of a class that take their taps from neighbouring points of one grid: every parts-th
+// member of a class. Through tap t member q sees point `at + q * step + t` of the grid
+// `origin`, `origin + spacing`, ... of the sources, which has `points` points; the rest as above.
+//
+// Dilation 2 and stride 1, for example: even members see even sources and odd members odd ones, so
+// there are two sweeps, each of them a dense convolution with step 1.
 struct Sweep {
   int64_t first;
   int64_t pitch;
@@ -23,75 +57,162 @@ struct Sweep {
   int64_t taps;
   int64_t index;
   int64_t index_step;
+  int64_t at;
   int64_t step;
-  int64_t column;
-  int64_t source;
-  int64_t source_pitch;
-  int64_t columns;
+  int64_t origin;
+  int64_t spacing;
+  int64_t points;
 };
+
+inline Sweep sweep_of(const TapClass& taps, int64_t part, int64_t sources) {
+  const int64_t position = taps.position + part * taps.step;
+  const bool dense = taps.spacing == 1;
+  const int64_t origin = dense ? 0 : floor_mod(position, taps.spacing);
+  return {taps.first + part * taps.pitch,
+          taps.parts * taps.pitch,
+          dense ? taps.members : ceil_div(taps.members - part, taps.parts),
+          taps.taps,
+          taps.index,
+          taps.index_step,
+          dense ? position : floor_div(position, taps.spacing),
+          dense ? taps.step : taps.step * taps.parts / taps.spacing,
+          origin,
+          taps.spacing,
+          dense ? sources : ceil_div(max64(sources - origin, 0), taps.spacing)};
+}
+
+// Members [begin, begin + count) of a sweep.
+inline Sweep members_of(Sweep sweep, int64_t begin, int64_t count) {
+  sweep.first += begin * sweep.pitch;
+  sweep.at += begin * sweep.step;
+  sweep.members = count;
+  return sweep;
+}
+
+// One axis of a pass, and how its destinations are cut.
+struct AxisPlan {
+  Axis axis;
+  Gather gather;
+  const TapClass* classes;
+  int64_t class_count;
+  int64_t most_taps;  // of a class
+  bool covered;       // every destination is a member of a class
+  int64_t block;      // destinations of a share
+
+  int64_t blocks() const { return ceil_div(gather.destinations, block); }
+  Range block_range(int64_t i) const {
+    return {i * block, min64((i + 1) * block, gather.destinations)};
+  }
+};
+
+// How the columns of a share are laid out in a packed line (lines_nchw.h), in values.
+struct LineForm {
+  int64_t begin;   // the source column that value 0 stands for
+  int64_t step;    // source columns from value to value
+  int64_t phases;  // lines that the source columns are dealt to, one for each residue of the step
+  int64_t planes;  // planes side by side in a line
+  int64_t width;   // from plane to plane
+  int64_t lanes;   // of a line of results, all planes
+  int64_t pitch;   // of one phase's line
+
+  // Where tap t of member 0 stands.
+  int64_t offset(const TapClass& cols, int64_t t) const {
+    return t % phases * pitch + (cols.position - begin + t * cols.spacing) / step;
+  }
+};
+
+// All that follows from the problem alone. A share of the work is one image, some channels, a block
+// of destination rows and a block of destination columns.
+struct Plan {
+  Problem problem;
+  AxisPlan rows;
+  AxisPlan cols;
+  int64_t chunk;  // input channels of a share
+  // NHWC rows in another form than the tensor's (rows_nhwc.h)
+  int64_t row_slots;
+  bool slot_by_tap;
+  // NCHW lines (lines_nchw.h)
+  const LineForm* forms;  // [column blocks]
+  int64_t most_lanes;     // of them
+  int64_t line_pitch;     // phases * pitch at the most
+  int64_t block_members;  // rows of results computed at once
+  int64_t block_lines;    // source rows that they meet, at the most
+  bool packs;             // whether packed lines stay in proportion to the planes
+
+  int64_t chunks() const { return ceil_div(problem.channels, chunk); }
+  int64_t units() const { return problem.batch * rows.blocks() * cols.blocks(); }
+};
+
+struct Share {
+  int64_t image;
+  Range channels;
+  Range rows;
+  Range cols;
+  int64_t col_block;
+};
+
+// A unit is what all chunks of channels do alike.
+inline Share share_of(const Plan& plan, int64_t unit, int64_t chunk) {
+  const int64_t col_block = unit % plan.cols.blocks();
+  const int64_t row_block = unit / plan.cols.blocks() % plan.rows.blocks();
+  return {unit / plan.cols.blocks() / plan.rows.blocks(),
+          {chunk * plan.chunk, min64((chunk + 1) * plan.chunk, plan.problem.channels)},
+          plan.rows.block_range(row_block),
+          plan.cols.block_range(col_block),
+          col_block};
+}
 
 // A gathering pass. T is the compute type: float64 for float64, else float32.
 struct GatherCall {
-  Problem problem;
-  Gather down;
-  Gather across;
-  const void* source;       // NHWC [n, rows, cols, c] or NCHW [n, c, rows, cols], in problem.dtype
-  const void* filter;       // T [kh, kw, lanes]
-  const void* bias;         // T [lanes] or null (forward only)
-  void* destination;        // as source, in problem.dtype
-  const Sweep* row_sweeps;  // NCHW
-  int64_t row_sweep_count;
-  const Sweep* sweeps;  // of the columns
-  int64_t sweep_count;
-  int64_t chunk;          // NHWC: input channels of a task
-  int64_t block;          // NHWC: destination rows of a task
-  int64_t rows_in_sight;  // NHWC: source rows from the first to the last of a window
-  int64_t parts;          // NCHW: tasks per plane
-  bool finite_filter;     // NCHW
+  Plan plan;
+  const void* source;  // NHWC [n, rows, cols, c] or NCHW [n, c, rows, cols], in problem.dtype
+  const void* filter;  // T [kh, kw, lanes]
+  const void* bias;    // T [lanes] or null (forward only)
+  void* destination;   // as source, in problem.dtype
+  bool finite_filter;  // NCHW
 };
 
-// A filter (and bias) gradient. Its units, rows (n, oh) in NHWC and parts of images in NCHW, are
-// split into groups; each group sums into its own partial result, and the partials are added in the
-// order of the groups.
+// A filter (and bias) gradient. Its units are split into groups; each group sums into its own
+// partial result, and the partials are added in the order of the groups.
 struct FilterCall {
-  Problem problem;
+  Plan plan;
   const void* input;  // as in GatherCall
   const void* grad;
   void* partials;         // T [groups, taps + 1, lanes]; the last row of each is the bias gradient
   void* filter_gradient;  // [kh, kw, lanes] in problem.dtype, or null
   void* bias_gradient;    // [lanes] in problem.dtype, or null
-  Gather down;            // of the forward pass
-  const Sweep* row_sweeps;  // NCHW
-  int64_t row_sweep_count;
-  const Sweep* sweeps;  // of the columns
-  int64_t sweep_count;
-  int64_t units;
   int64_t group_units;
   int64_t groups;
-  int64_t chunk;          // NHWC: input channels of a task
-  int64_t rows_in_sight;  // as in GatherCall
-  int64_t parts;          // NCHW: units per image
 };
 
 // Tasks are independent; [begin, end) is the share of one call. scratch holds scratch_bytes(call).
 struct GatherKernel {
-  int64_t (*tasks)(const GatherCall&);
   int64_t (*scratch_bytes)(const GatherCall&);
-  void (*run)(const GatherCall&, int64_t begin, int64_t end, void* scratch);
+  void (*run)(const GatherCall&, int64_t begin, int64_t end, void* scratch);  // of units * chunks
 };
 struct FilterKernel {
-  int64_t (*tasks)(const FilterCall&);
   int64_t (*scratch_bytes)(const FilterCall&);
-  void (*run)(const FilterCall&, int64_t begin, int64_t end, void* scratch);
+  void (*run)(const FilterCall&, int64_t begin, int64_t end, void* scratch);  // of groups * chunks
   // Adds the partials of lanes [begin, end) of the flat [taps + 1, lanes] result and stores them.
   void (*reduce)(const FilterCall&, int64_t begin, int64_t end);
+};
+
+// Hands out parts of a task's scratch, each aligned to a vector; without memory it only counts.
+struct Carver {
+  char* memory;
+  int64_t used;
+  template <class P>
+  P* take(int64_t count) {
+    P* part = memory ? reinterpret_cast<P*>(memory + used) : nullptr;
+    used += (count * static_cast<int64_t>(sizeof(P)) + 63) / 64 * 64;
+    return part;
+  }
 };
 
 // One instruction set's kernels, for every dtype and both memory orders.
 #define DW_DECLARE_KERNELS(ISA)                                   \
   namespace ISA {                                                 \
-  GatherKernel forward(const Problem& problem);                   \
-  GatherKernel backward_input(const Problem& problem);            \
+  GatherKernel gather(const Problem& problem);                    \
   FilterKernel backward_filter(const Problem& problem);           \
   void convert_to_compute(DataType, const void*, void*, int64_t); \
   bool all_finite(DataType, const void*, int64_t);                \

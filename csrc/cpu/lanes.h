@@ -17,7 +17,7 @@ struct PickedLanes {
   int channels;   // how many are read
   Index<T> pick;  // lane -> channel, counted from `channel`
   DW_INLINE Vector<T> source(const S* pixel) const {
-    return __builtin_shuffle(load_lanes(pixel + channel, 0, channels), pick);
+    return permute(load_lanes(pixel + channel, 0, channels), pick);
   }
 };
 

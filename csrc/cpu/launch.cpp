@@ -1,9 +1,14 @@
 // From a problem to kernel tasks: instruction set, plan, scratch, how the work is cut. No torch.
+#include <algorithm>
 #include <cstdlib>
+#include <exception>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "cpu.h"
 #include "plan.h"
@@ -14,33 +19,34 @@ namespace {
 struct InstructionSet {
   const char* name;
   bool available;
-  GatherKernel (*forward)(const Problem&);
-  GatherKernel (*backward_input)(const Problem&);
+  int64_t vector_bytes;
+  GatherKernel (*gather)(const Problem&);
   FilterKernel (*backward_filter)(const Problem&);
   void (*convert_to_compute)(DataType, const void*, void*, int64_t);
   bool (*all_finite)(DataType, const void*, int64_t);
 };
 
-#define DW_INSTRUCTION_SET(ISA, AVAILABLE) \
-  {#ISA,                                   \
-   AVAILABLE,                              \
-   ISA::forward,                           \
-   ISA::backward_input,                    \
-   ISA::backward_filter,                   \
-   ISA::convert_to_compute,                \
+#define DW_INSTRUCTION_SET(ISA, VECTOR_BYTES, AVAILABLE) \
+  {#ISA,                                                 \
+   AVAILABLE,                                            \
+   VECTOR_BYTES,                                         \
+   ISA::gather,                                          \
+   ISA::backward_filter,                                 \
+   ISA::convert_to_compute,                              \
    ISA::all_finite}
 
 InstructionSet choose_instruction_set() {
   const InstructionSet sets[] = {
   // best first
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-      DW_INSTRUCTION_SET(
-          avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")),
+#ifdef DW_X86_SETS
+      DW_INSTRUCTION_SET(avx512, 64,
+                         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                             __builtin_cpu_supports("avx512dq") &&
+                             __builtin_cpu_supports("avx512vl")),
       // every processor with AVX2 and FMA has F16C, which g++ 12 cannot ask for
-      DW_INSTRUCTION_SET(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")),
+      DW_INSTRUCTION_SET(avx2, 32, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")),
 #endif
-      DW_INSTRUCTION_SET(baseline, true),
+      DW_INSTRUCTION_SET(baseline, 16, true),
   };
   const char* wanted = std::getenv("TFCOMPAT_DW_ISA");
   std::string known;
@@ -71,17 +77,6 @@ Memory allocate(int64_t bytes) {
   return Memory(::operator new(static_cast<size_t>(bytes), std::align_val_t(kAlignment)));
 }
 
-int64_t compute_bytes(const Problem& problem) {
-  return problem.dtype == DataType::kFloat64 ? 8 : 4;
-}
-int64_t storage_bytes(const Problem& problem) {
-  switch (problem.dtype) {
-    case DataType::kFloat64: return 8;
-    case DataType::kFloat32: return 4;
-    default: return 2;
-  }
-}
-
 // A filter or bias in the compute type: itself, or a converted copy in `memory`.
 const void* in_compute_type(const Problem& problem, const void* values, int64_t count,
                             Memory& memory) {
@@ -95,84 +90,106 @@ const void* in_compute_type(const Problem& problem, const void* values, int64_t 
 constexpr int64_t kGrainWork = 1 << 18;
 
 int64_t grain(double work, int64_t tasks) {
-  const double per_task = work / static_cast<double>(tasks);
-  return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(kGrainWork) / per_task));
+  const double fit = static_cast<double>(kGrainWork) * static_cast<double>(tasks) / work;
+  return static_cast<int64_t>(std::clamp(fit, 1.0, static_cast<double>(tasks)));
 }
 
-// Multiply-adds of one pass, as if nothing were padded. A double: it may exceed int64.
-double work_of(const Problem& problem) {
-  return static_cast<double>(problem.batch) * static_cast<double>(problem.lanes()) *
-         static_cast<double>(problem.rows.output) * static_cast<double>(problem.cols.output) *
-         static_cast<double>(problem.taps());
+// Multiply-adds of one pass as if nothing were padded, and one for each destination, which is
+// written even where it meets nothing. A double: it may exceed int64.
+double work_of(const Plan& plan) {
+  const Problem& problem = plan.problem;
+  const double lanes = static_cast<double>(problem.batch) * static_cast<double>(problem.lanes());
+  const double multiply_adds = static_cast<double>(problem.rows.output) *
+                               static_cast<double>(problem.cols.output) *
+                               static_cast<double>(problem.taps());
+  return lanes * (multiply_adds + static_cast<double>(plan.rows.gather.destinations) *
+                                      static_cast<double>(plan.cols.gather.destinations));
+}
+
+// Runs body on any number of threads. What it throws is thrown here, not on the thread that it
+// befell: a thread pool would lose the message, or end the process.
+void parallel(ParallelFor parallel_for, int64_t tasks, int64_t grain, const Body& body) {
+  std::exception_ptr error;
+  std::mutex lock;
+  parallel_for(tasks, grain, [&](int64_t begin, int64_t end) {
+    try {
+      body(begin, end);
+    } catch (...) {
+      const std::lock_guard<std::mutex> guard(lock);
+      error = std::current_exception();
+    }
+  });
+  if (error) std::rethrow_exception(error);
 }
 
 // Runs all tasks of a call, each share of them with scratch of its own.
 template <class Kernel, class Call>
-void run(const Kernel& kernel, const Call& call, ParallelFor parallel_for) {
-  const int64_t tasks = kernel.tasks(call);
+void run(const Kernel& kernel, const Call& call, int64_t tasks, ParallelFor parallel_for) {
   const int64_t bytes = kernel.scratch_bytes(call);
-  parallel_for(tasks, grain(work_of(call.problem), tasks), [&](int64_t begin, int64_t end) {
+  parallel(parallel_for, tasks, grain(work_of(call.plan), tasks), [&](int64_t begin, int64_t end) {
     const Memory scratch = allocate(bytes);
     kernel.run(call, begin, end, scratch.get());
   });
 }
 
-// Input channels of one NHWC task: the weights of all taps, and the converted rows in sight, should
-// stay in the caches next to a core; a cut should not be narrower than a cache line.
-int64_t channel_chunk(const Problem& problem, int64_t rows, int64_t pixels) {
-  constexpr int64_t kWeightBytes = 16 << 10;
-  constexpr int64_t kRowBytes = 128 << 10;
-  const int64_t per_channel = problem.multiplier * compute_bytes(problem);
-  const int64_t most = std::min(kWeightBytes / (problem.taps() * per_channel),
-                                kRowBytes / std::max<int64_t>(1, rows * pixels * per_channel));
-  const int64_t chunk = std::clamp<int64_t>(most / 16 * 16, 16, 256);
-  const int64_t chunks = ceil_div(problem.channels, chunk);
-  return std::min(problem.channels, ceil_div(ceil_div(problem.channels, chunks), 16) * 16);
+// A plan and what it points to.
+struct Layout {
+  std::vector<TapClass> row_classes;
+  std::vector<TapClass> col_classes;
+  std::vector<LineForm> forms;
+  Plan plan;
+
+  // `exact`: see line_form.
+  Layout(const Problem& problem, const Gather& down, const Gather& across, bool exact)
+      : row_classes(classes_of(problem.rows, down)), col_classes(classes_of(problem.cols, across)) {
+    const int64_t vector = instruction_set().vector_bytes / compute_bytes(problem);
+    plan = Plan{};
+    plan.problem = problem;
+    plan.rows = plan_axis(problem.rows, down, row_classes);
+    plan.cols = plan_axis(problem.cols, across, col_classes);
+    if (problem.channels_last) {
+      plan_nhwc(plan, vector);
+    } else {
+      plan_nchw(plan, vector, exact, forms);
+    }
+  }
+  Layout(const Layout&) = delete;
+};
+
+// The same problem as the kernels like it best. With one channel on both sides the two memory
+// orders are one; planes fill the vectors. And a column is a row: columns are what is swept and
+// packed.
+Problem in_better_order(Problem problem) {
+  if (problem.lanes() == 1) problem.channels_last = false;
+  const Axis& cols = problem.cols;
+  if (cols.input == 1 && cols.output == 1 && cols.kernel == 1 && cols.pad == 0) {
+    std::swap(problem.rows, problem.cols);
+  }
+  return problem;
 }
 
-// Destination rows of one NHWC task, short enough to share out, tall enough to reuse rows.
-constexpr int64_t kBlockRows = 8;
-
-// NCHW: how many tasks a plane makes. One, unless there are too few planes to share out.
-int64_t plane_parts(const Problem& problem, int64_t rows) {
-  constexpr int64_t kEnough = 64;
-  const int64_t planes = problem.batch * problem.channels;
-  return std::clamp<int64_t>(kEnough / planes, 1, std::max<int64_t>(1, rows / 8));
-}
-
-void gather(const GatherKernel& kernel, const Problem& problem, const Gather& down,
-            const Gather& across, const void* source, const void* filter, const void* bias,
-            void* destination, ParallelFor parallel_for) {
-  const std::vector<Sweep> rows = sweeps_of(problem.rows, down);
-  const std::vector<Sweep> cols = sweeps_of(problem.cols, across);
+void gather(const Problem& problem, const Gather& down, const Gather& across, const void* source,
+            const void* filter, const void* bias, void* destination, ParallelFor parallel_for) {
+  // vectors that are added to a line must not overlap
+  const bool sums_copies = !down.forward && problem.multiplier > 1;
+  const Layout layout(problem, down, across, !sums_copies);
   Memory filter_memory;
   Memory bias_memory;
   const int64_t filter_size = problem.taps() * problem.lanes();
   const void* weights = in_compute_type(problem, filter, filter_size, filter_memory);
-  const int64_t in_sight = rows_in_sight(problem.rows, down);
   const GatherCall call = {
-      problem,
-      down,
-      across,
+      layout.plan,
       source,
       weights,
       in_compute_type(problem, bias, problem.lanes(), bias_memory),
       destination,
-      rows.data(),
-      static_cast<int64_t>(rows.size()),
-      cols.data(),
-      static_cast<int64_t>(cols.size()),
-      channel_chunk(problem, in_sight, across.sources),
-      std::min(kBlockRows, down.destinations),
-      in_sight,
-      plane_parts(problem, down.destinations),
       problem.channels_last || instruction_set().all_finite(problem.dtype, weights, filter_size)};
-  run(kernel, call, parallel_for);
+  run(instruction_set().gather(problem), call, layout.plan.units() * layout.plan.chunks(),
+      parallel_for);
 }
 
-// How many partial results a filter gradient is summed in. A function of the shape alone, so that
-// the result is the same for any number of threads; bounded so that the partials stay below an
-// eighth of the input (or at one).
+// How many partial results a filter gradient is summed in, bounded so that the partials stay below
+// an eighth of the input (or at one).
 int64_t filter_groups(const Problem& problem, int64_t units) {
   constexpr int64_t kMost = 64;
   const double input = static_cast<double>(problem.batch) * static_cast<double>(problem.channels) *
@@ -185,63 +202,37 @@ int64_t filter_groups(const Problem& problem, int64_t units) {
   return std::clamp<int64_t>(static_cast<int64_t>(fit), 1, units);
 }
 
-// With one channel on both sides the two orders are the same memory; planes fill the vectors.
-Problem in_better_order(Problem problem) {
-  if (problem.lanes() == 1) problem.channels_last = false;
-  return problem;
-}
-
 }  // namespace
 
 void forward(const Problem& any_order, const void* input, const void* filter, const void* bias,
              void* output, ParallelFor parallel_for) {
   const Problem problem = in_better_order(any_order);
-  gather(instruction_set().forward(problem), problem, gather_forward(problem.rows),
-         gather_forward(problem.cols), input, filter, bias, output, parallel_for);
+  gather(problem, gather_forward(problem.rows), gather_forward(problem.cols), input, filter, bias,
+         output, parallel_for);
 }
 
 void backward_input(const Problem& any_order, const void* grad, const void* filter,
                     void* input_gradient, ParallelFor parallel_for) {
   const Problem problem = in_better_order(any_order);
-  gather(instruction_set().backward_input(problem), problem, gather_backward_input(problem.rows),
-         gather_backward_input(problem.cols), grad, filter, nullptr, input_gradient, parallel_for);
+  gather(problem, gather_backward_input(problem.rows), gather_backward_input(problem.cols), grad,
+         filter, nullptr, input_gradient, parallel_for);
 }
 
 void backward_filter(const Problem& any_order, const void* input, const void* grad,
                      void* filter_gradient, void* bias_gradient, ParallelFor parallel_for) {
   const Problem problem = in_better_order(any_order);
-  const FilterKernel kernel = instruction_set().backward_filter(problem);
-  const Gather down = gather_forward(problem.rows);
-  const Gather across = gather_forward(problem.cols);
-  const std::vector<Sweep> rows = sweeps_of(problem.rows, down);
-  const std::vector<Sweep> cols = sweeps_of(problem.cols, across);
-  const int64_t parts = plane_parts(problem, problem.rows.output);
-  const int64_t units = problem.batch * (problem.channels_last ? problem.rows.output : parts);
+  const Layout layout(problem, gather_forward(problem.rows), gather_forward(problem.cols), false);
+  const int64_t units = layout.plan.units();
   const int64_t group_units = ceil_div(units, filter_groups(problem, units));
   const int64_t groups = ceil_div(units, group_units);
   const int64_t size = (problem.taps() + 1) * problem.lanes();
   const Memory partials = allocate(groups * size * compute_bytes(problem));
-  const int64_t in_sight = rows_in_sight(problem.rows, down);
-  const FilterCall call = {problem,
-                           input,
-                           grad,
-                           partials.get(),
-                           filter_gradient,
-                           bias_gradient,
-                           down,
-                           rows.data(),
-                           static_cast<int64_t>(rows.size()),
-                           cols.data(),
-                           static_cast<int64_t>(cols.size()),
-                           units,
-                           group_units,
-                           groups,
-                           channel_chunk(problem, in_sight, problem.cols.input),
-                           in_sight,
-                           parts};
-  run(kernel, call, parallel_for);
-  parallel_for(size, grain(static_cast<double>(groups * size), size),
-               [&](int64_t begin, int64_t end) { kernel.reduce(call, begin, end); });
+  const FilterCall call = {layout.plan,     input,         grad,        partials.get(),
+                           filter_gradient, bias_gradient, group_units, groups};
+  const FilterKernel kernel = instruction_set().backward_filter(problem);
+  run(kernel, call, groups * layout.plan.chunks(), parallel_for);
+  parallel(parallel_for, size, grain(static_cast<double>(groups * size), size),
+           [&](int64_t begin, int64_t end) { kernel.reduce(call, begin, end); });
 }
 
 const char* isa_name() { return instruction_set().name; }

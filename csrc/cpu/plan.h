@@ -1,57 +1,249 @@
-// The taps of one axis, laid out for the kernels. A pure function of the problem.
+// How a pass is laid out for the kernels. Pure functions of the problem, the pass and the width of
+// a vector; so are all results, for any number of threads.
 #pragma once
 #include <algorithm>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
 
 namespace tfcompat_dw::cpu {
 
-// The sweeps of one axis. Inside a class the taps' offsets are `spacing` apart, and members are
-// source_step apart. Every spacing / gcd-th member sees its taps in the same residue of the
-// spacing, gcd being that of the two: those form a sweep, and in units of the spacing both are
-// whole.
-inline std::vector<Sweep> sweeps_of(const Axis& axis, const Gather& gather) {
-  const int64_t classes = std::min(gather.classes, gather.destinations);
+inline int64_t compute_bytes(const Problem& problem) {
+  return problem.dtype == DataType::kFloat64 ? 8 : 4;
+}
+inline int64_t storage_bytes(const Problem& problem) {
+  switch (problem.dtype) {
+    case DataType::kFloat64: return 8;
+    case DataType::kFloat32: return 4;
+    default: return 2;
+  }
+}
+
+inline int64_t round_up(int64_t value, int64_t unit) { return ceil_div(value, unit) * unit; }
+
+// Leaves out what meets no source at both ends of the taps and of the members. False if all does.
+inline bool clip(TapClass& taps, int64_t sources) {
+  Range met = {0, 0};
+  Range members = {taps.members, 0};
+  for (int64_t t = 0; t < taps.taps; ++t) {
+    const Range valid = inside(taps.position + t * taps.spacing, taps.step, sources, taps.members);
+    if (valid.begin == valid.end) continue;
+    if (met.end == 0) met.begin = t;
+    met.end = t + 1;
+    members = {std::min(members.begin, valid.begin), std::max(members.end, valid.end)};
+  }
+  taps.first += members.begin * taps.pitch;
+  taps.members = members.end - members.begin;
+  taps.position += members.begin * taps.step + met.begin * taps.spacing;
+  taps.index += met.begin * taps.index_step;
+  taps.taps = met.end - met.begin;
+  return met.end > 0;
+}
+
+// The classes of one axis that meet a source; at most as many as there are taps.
+inline std::vector<TapClass> classes_of(const Axis& axis, const Gather& gather) {
   std::vector<std::pair<int64_t, int64_t>> order;  // class, kernel position in order of offset
   for (int64_t i = 0; i < axis.kernel; ++i) {
     const int64_t k = gather.forward ? i : axis.kernel - 1 - i;
     const int64_t r = tap_class(gather, axis, k);
-    if (r < classes) order.emplace_back(r, k);
+    if (r < gather.destinations) order.emplace_back(r, k);
   }
   std::stable_sort(order.begin(), order.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::vector<Sweep> sweeps;
-  auto tap = order.begin();
-  for (int64_t r = 0; r < classes; ++r) {
-    const auto first = tap;
-    while (tap != order.end() && tap->first == r) ++tap;
-    const int64_t taps = tap - first;
-    const int64_t offset = taps > 0 ? tap_offset(gather, axis, first->second) : 0;
-    const int64_t index = taps > 0 ? first->second : 0;
-    const int64_t index_step = taps > 1 ? first[1].second - index : 0;
-    const int64_t spacing =
-        taps > 1 ? tap_offset(gather, axis, first[1].second) - offset : gather.source_step;
-    const int64_t divisor = std::gcd(spacing, gather.source_step);
-    const int64_t parts = spacing / divisor;
-    const int64_t members = gather.members(r);
-    for (int64_t part = 0; part < std::min(parts, members); ++part) {
-      const int64_t position = offset + part * gather.source_step;  // of member 0, tap 0
-      const int64_t source = floor_mod(position, spacing);
-      sweeps.push_back({r + part * gather.classes, parts * gather.classes,
-                        ceil_div(members - part, parts), taps, index, index_step,
-                        gather.source_step / divisor, floor_div(position, spacing), source, spacing,
-                        ceil_div(std::max<int64_t>(gather.sources - source, 0), spacing)});
-    }
+  std::vector<TapClass> classes;
+  for (auto tap = order.begin(); tap != order.end();) {
+    const auto [r, index] = *tap;
+    const auto end =
+        std::find_if(tap, order.end(), [r = r](const auto& t) { return t.first != r; });
+    const int64_t position = tap_offset(gather, axis, index);
+    const int64_t step = gather.source_step;
+    const bool several = end - tap > 1;
+    const int64_t spacing = several ? tap_offset(gather, axis, tap[1].second) - position : step;
+    TapClass taps = {r,
+                     gather.classes,
+                     gather.members(r),
+                     end - tap,
+                     index,
+                     several ? tap[1].second - index : 0,
+                     position,
+                     step,
+                     spacing,
+                     spacing / std::gcd(spacing, step)};
+    if (clip(taps, gather.sources)) classes.push_back(taps);
+    tap = end;
   }
-  return sweeps;
+  return classes;
 }
 
-// How many source rows lie between the first and the last that one destination row can meet.
-inline int64_t rows_in_sight(const Axis& axis, const Gather& gather) {
-  const int64_t reach = (axis.kernel - 1) * axis.dilation;
-  return std::min((gather.forward ? reach : reach / axis.stride) + 1, gather.sources);
+inline AxisPlan plan_axis(const Axis& axis, const Gather& gather,
+                          const std::vector<TapClass>& classes) {
+  int64_t members = 0;
+  int64_t most_taps = 1;
+  for (const TapClass& taps : classes) {
+    members += taps.members;
+    most_taps = std::max(most_taps, taps.taps);
+  }
+  return {axis,
+          gather,
+          classes.data(),
+          static_cast<int64_t>(classes.size()),
+          most_taps,
+          members == gather.destinations,
+          gather.destinations};
+}
+
+// Shares that are enough to go round: the largest machines have this many cores.
+constexpr int64_t kEnoughShares = 64;
+
+// Cuts `destinations` into blocks so that there are about kEnoughShares of all in all, none of them
+// smaller than `least`.
+inline int64_t shared_block(int64_t destinations, int64_t others, int64_t least) {
+  const int64_t wanted = std::max<int64_t>(1, kEnoughShares / others);
+  const int64_t blocks = std::clamp<int64_t>(destinations / least, 1, wanted);
+  return ceil_div(destinations, blocks);
+}
+
+// ---- NHWC ---------------------------------------------------------------------------------------
+
+// Whether rows are rewritten on their way to the tiles (rows_nhwc.h).
+inline bool rewrites_rows(const Problem& problem, int64_t vector) {
+  return storage_bytes(problem) != compute_bytes(problem) || problem.multiplier > 1 ||
+         problem.channels < vector;
+}
+
+// The weights of all taps, and the rewritten rows in sight, should stay in the caches next to a
+// core; a cut should not be narrower than a cache line.
+inline int64_t channel_chunk(const Problem& problem, int64_t rows, int64_t pixels) {
+  constexpr int64_t kWeightBytes = 16 << 10;
+  constexpr int64_t kRowBytes = 128 << 10;
+  constexpr int64_t kLeastLanes = 16;
+  const int64_t unit = ceil_div(kLeastLanes, problem.multiplier);
+  const int64_t per_channel = problem.multiplier * compute_bytes(problem);
+  const int64_t most = std::min(kWeightBytes / (problem.taps() * per_channel),
+                                kRowBytes / std::max<int64_t>(1, rows * pixels * per_channel));
+  const int64_t chunk = std::clamp(most / unit, int64_t{1}, 16 * kLeastLanes / unit) * unit;
+  const int64_t chunks = ceil_div(problem.channels, chunk);
+  return std::min(problem.channels, round_up(ceil_div(problem.channels, chunks), unit));
+}
+
+// Destination columns of a share, so that its rewritten rows stay near kBytes. `rows`: how many.
+inline int64_t columns_that_fit(const AxisPlan& cols, int64_t rows, int64_t pixel_bytes) {
+  constexpr int64_t kBytes = 512 << 10;
+  constexpr int64_t kLeast = 64;
+  const int64_t halo = sources_in_sight(cols.gather, cols.axis, 1);
+  const int64_t fit = kBytes / (rows * pixel_bytes) / std::max<int64_t>(1, cols.gather.source_step);
+  return std::min(cols.gather.destinations, std::max({kLeast, 2 * halo, fit}));
+}
+
+inline void plan_nhwc(Plan& plan, int64_t vector) {
+  constexpr int64_t kBlockRows = 8;  // short enough to share out, tall enough to reuse rows
+  const Problem& problem = plan.problem;
+  AxisPlan& rows = plan.rows;
+  AxisPlan& cols = plan.cols;
+  const int64_t in_sight = sources_in_sight(rows.gather, rows.axis, 1);
+  plan.slot_by_tap = in_sight > 2 * rows.axis.kernel;  // far apart: hardly any row is met again
+  plan.row_slots = plan.slot_by_tap ? rows.axis.kernel : std::max<int64_t>(1, in_sight);
+  plan.chunk = channel_chunk(problem, plan.row_slots, cols.gather.sources);
+  const int64_t lanes = std::max(plan.chunk * problem.multiplier, vector);
+  rows.block = std::min(kBlockRows, rows.gather.destinations);
+  if (rewrites_rows(problem, vector)) {
+    cols.block = columns_that_fit(cols, plan.row_slots, lanes * compute_bytes(problem));
+  }
+  constexpr int64_t kLeastColumns = 64;
+  cols.block = std::min(cols.block,
+                        shared_block(cols.gather.destinations,
+                                     problem.batch * rows.blocks() * plan.chunks(), kLeastColumns));
+}
+
+// ---- NCHW ---------------------------------------------------------------------------------------
+
+// `exact`: whether the last vector of a line of results may overlap the one before.
+inline LineForm line_form(const AxisPlan& cols, Range share, int64_t planes, int64_t vector,
+                          bool exact) {
+  LineForm form = {0, 1, 1, planes, 0, 0, 0};
+  int64_t members = 0;
+  bool first = true;
+  for (int64_t i = 0; i < cols.class_count; ++i) {
+    const TapClass taps = restricted(cols.classes[i], share);
+    if (taps.members == 0) continue;
+    form.begin = first ? taps.position : std::min(form.begin, taps.position);
+    form.step = taps.step;  // one class, or a step of 1 in all of them
+    form.phases = std::min(taps.step * taps.parts / taps.spacing, taps.taps);
+    members = std::max(members, taps.members);
+    first = false;
+  }
+  int64_t reach = 0;
+  for (int64_t i = 0; i < cols.class_count; ++i) {
+    const TapClass taps = restricted(cols.classes[i], share);
+    if (taps.members == 0) continue;
+    const int64_t last = taps.position - form.begin + (taps.taps - 1) * taps.spacing;
+    reach = std::max(reach, last / form.step);
+  }
+  form.width = members + reach;
+  form.lanes = (planes - 1) * form.width + members;
+  if (!exact || planes > 1 || members < vector) form.lanes = round_up(form.lanes, vector);
+  form.pitch =
+      std::max((planes - 1) * form.width + round_up(form.width, vector), form.lanes + reach);
+  return form;
+}
+
+// How many planes share a line: as many as leave the fewest lanes of the vectors empty, one where
+// that gains little. Lines of several planes are not cut.
+inline int64_t planes_of_line(const AxisPlan& cols, int64_t channels, int64_t vector) {
+  constexpr int64_t kMost = 16;
+  constexpr double kGain = 1.15;
+  int64_t best = 1;
+  double best_use = 0;
+  const int64_t most = cols.gather.destinations < 4 * vector ? std::min(channels, kMost) : 1;
+  for (int64_t planes = 1; planes <= most; ++planes) {
+    const LineForm form = line_form(cols, {0, cols.gather.destinations}, planes, vector, false);
+    const double use = static_cast<double>(cols.gather.destinations * planes) /
+                       static_cast<double>(std::max<int64_t>(1, form.lanes));
+    if (use > best_use * kGain) {
+      best = planes;
+      best_use = use;
+    }
+  }
+  return best;
+}
+
+// `exact` as above. The forms of the columns' blocks are put into `forms`.
+inline void plan_nchw(Plan& plan, int64_t vector, bool exact, std::vector<LineForm>& forms) {
+  constexpr int64_t kBlockColumns = 1024;
+  constexpr int64_t kLineBytes = 24 << 10;  // half a level-1 cache
+  constexpr int64_t kLeast = 8;             // rows of a share
+  constexpr int64_t kLeastColumns = 256;
+  const Problem& problem = plan.problem;
+  AxisPlan& rows = plan.rows;
+  AxisPlan& cols = plan.cols;
+  cols.block = std::min(cols.gather.destinations, kBlockColumns);
+  plan.chunk = planes_of_line(cols, problem.channels, vector);
+  const int64_t lines = problem.batch * plan.chunks();
+  rows.block = shared_block(rows.gather.destinations, lines * cols.blocks(), kLeast);
+  cols.block = std::min(
+      cols.block, shared_block(cols.gather.destinations, lines * rows.blocks(), kLeastColumns));
+  for (int64_t i = 0; i < cols.blocks(); ++i) {
+    forms.push_back(line_form(cols, cols.block_range(i), plan.chunk, vector, exact));
+    plan.most_lanes = std::max(plan.most_lanes, forms.back().lanes);
+    plan.line_pitch = std::max(plan.line_pitch, forms.back().phases * forms.back().pitch);
+  }
+  plan.forms = forms.data();
+  int64_t step = 1;
+  for (int64_t i = 0; i < rows.class_count; ++i) {
+    step = std::max(step, rows.classes[i].step * rows.classes[i].parts / rows.classes[i].spacing);
+  }
+  const int64_t line_bytes = std::max<int64_t>(1, plan.line_pitch * compute_bytes(problem));
+  const int64_t fit = (kLineBytes / line_bytes - rows.most_taps) / step + 1;
+  const int64_t members = std::max({fit, 2 * rows.most_taps / step, int64_t{7}});
+  plan.block_members = std::min(rows.block, members / 7 * 7);  // a tile has up to 7
+  plan.block_lines = (plan.block_members - 1) * step + rows.most_taps;
+  const double planes = static_cast<double>(rows.gather.sources * cols.gather.sources) +
+                        static_cast<double>(rows.gather.destinations * cols.gather.destinations);
+  plan.packs = static_cast<double>(plan.block_lines) * static_cast<double>(plan.line_pitch) <=
+               4 * static_cast<double>(plan.chunk) * planes + (1 << 16);
+  if (!plan.packs) plan.block_members = 1;
 }
 
 }  // namespace tfcompat_dw::cpu

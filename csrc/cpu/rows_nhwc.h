@@ -1,4 +1,4 @@
-// NHWC rows in the form that the tiles (tiles_nhwc.h) want: the compute type, one value per output
+// NHWC rows in the form that the tiles (tiles.h) want: the compute type, one value per output
 // channel, one vector of them at the least. No include guard: see each_isa.h.
 //
 // Rows that have this form are used where they are. Others are written to scratch once per task:
@@ -32,39 +32,91 @@ void write_row(const S* row, int64_t pixels, const RowForm<S>& form, const Picke
   }
 }
 
-// The source rows of one image and chunk.
+// The source rows of one share.
 template <class S>
 struct RowRing {
-  const S* image;  // row 0, first channel of the chunk
-  int64_t rows;    // of the image
-  int64_t pixels;  // of a row
+  const S* image;        // row 0, first channel of the chunk, first column in sight
+  int64_t rows;          // of the image
+  int64_t row_pitch;     // of the image, elements
+  int64_t first_column;  // of the image that is in sight
+  int64_t pixels;        // of a line: the columns in sight
   RowForm<S> form;
   const PickedLanes<S>* picked;
   Compute<S>* lines;  // [slots, pixels, width]
   int64_t* held;      // [slots]: the row that a slot holds, or -1
   int64_t slots;
+  bool slot_by_tap;  // or by row: in turn
 
-  DW_INLINE void forget() {
+  // Turns to a share. `source`: image 0, first channel of the chunk.
+  void begin(const Plan& plan, const S* source, const Share& share) {
+    const Range columns = sources_of(plan.cols.gather, plan.cols.axis, share.cols);
+    first_column = columns.begin;
+    pixels = columns.end - columns.begin;
+    image = source + share.image * rows * row_pitch + first_column * form.channels;
     for (int64_t i = 0; i < slots; ++i) held[i] = -1;
   }
-  // The rows from `index` on that a tile can fetch ahead: those used in place, two at most.
-  DW_INLINE int64_t rows_ahead(int64_t index, int64_t wanted) const {
-    return form.in_place() ? max64(0, min64(rows - index, min64(wanted, 2))) : 0;
-  }
   DW_INLINE const Compute<S>* image_row(int64_t index) const {
-    return reinterpret_cast<const Compute<S>*>(image + index * pixels * form.channels);
+    return reinterpret_cast<const Compute<S>*>(image + index * row_pitch);
   }
-  DW_INLINE const Compute<S>* row(int64_t index) const {
+  // Row `index`, met through kernel row k.
+  DW_INLINE const Compute<S>* row(int64_t index, int64_t k) const {
     if (form.in_place()) return image_row(index);
-    const int64_t slot = index % slots;
+    const int64_t slot = slot_by_tap ? k : index % slots;
     Compute<S>* line = lines + slot * pixels * form.width();
     if (held[slot] != index) {
       held[slot] = index;
-      write_row(image + index * pixels * form.channels, pixels, form, picked, line);
+      write_row(image + index * row_pitch, pixels, form, picked, line);
     }
     return line;
   }
+
+  // Lists the rows that a destination row meets; their taps are kernel_row_pitch apart. Returns how
+  // many, and the row after the last one in `next`.
+  DW_INLINE int64_t list(const AxisPlan& axis, int64_t destination, Compute<S>* taps,
+                         int64_t kernel_row_pitch, TileLine<Compute<S>>* lines_met,
+                         int64_t* next) const {
+    int64_t count = 0;
+    *next = 0;
+    for (int64_t k = 0; k < axis.axis.kernel; ++k) {
+      int64_t source;
+      if (!meets_source(axis.gather, axis.axis, destination, k, &source)) continue;
+      *next = max64(*next, source + 1);
+      lines_met[count++] = {row(source, k), taps + k * kernel_row_pitch};
+    }
+    return count;
+  }
+
+  // Lets a tile fetch ahead what the next destination row needs anew: `wanted` rows from `next` on,
+  // if rows are used in place; two at most.
+  DW_INLINE void fetch_ahead(int64_t next, int64_t wanted, Tile<Compute<S>>& tile) const {
+    if (!form.in_place()) return;
+    tile.ahead = image_row(next);
+    tile.ahead_lines = max64(0, min64(rows - next, min64(wanted, 2)));
+    tile.ahead_pitch = row_pitch;
+  }
 };
+
+// The ring of a plan, with its lines in scratch.
+template <class S>
+RowRing<S> row_ring(const Plan& plan, const RowForm<S>& form, const PickedLanes<S>* picked,
+                    Carver& carver) {
+  const Gather& across = plan.cols.gather;
+  const int64_t pixels = sources_in_sight(across, plan.cols.axis, plan.cols.block);
+  int64_t* held = carver.take<int64_t>(plan.row_slots);
+  Compute<S>* lines =
+      carver.take<Compute<S>>(form.in_place() ? 0 : plan.row_slots * pixels * form.width());
+  return {nullptr,
+          plan.rows.gather.sources,
+          across.sources * form.channels,
+          0,
+          0,
+          form,
+          picked,
+          lines,
+          held,
+          plan.row_slots,
+          plan.slot_by_tap};
+}
 
 // Stores a finished line. repeat > 1 (the input side): its values are summed in groups.
 template <class S>
@@ -97,24 +149,5 @@ DW_INLINE void fill_up(const T* values, int64_t rows, int64_t stride, int64_t co
   }
 }
 
-// Hands out parts of a task's scratch, each aligned to a vector; without memory it only counts.
-struct Carver {
-  char* memory;
-  int64_t used;
-  template <class P>
-  P* take(int64_t count) {
-    P* part = memory ? reinterpret_cast<P*>(memory + used) : nullptr;
-    used += (count * static_cast<int64_t>(sizeof(P)) + 63) / 64 * 64;
-    return part;
-  }
-};
-
 // Channels of the last chunk. It may need more scratch than a whole one: narrower than a vector.
 inline int64_t last_chunk(int64_t channels, int64_t chunk) { return (channels - 1) % chunk + 1; }
-
-// The widest sweep decides how many masks a tile needs.
-inline int64_t most_taps(const Sweep* sweeps, int64_t count) {
-  int64_t most = 1;
-  for (int64_t i = 0; i < count; ++i) most = max64(most, sweeps[i].taps);
-  return most;
-}

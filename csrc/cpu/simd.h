@@ -119,6 +119,30 @@ DW_INLINE Index<T> lane_numbers() {
   return numbers;
 }
 
+// Lane i is lane pick[i] of v, or of v and w in a row.
+#if defined(__clang__)
+template <class V, class I>
+DW_INLINE V permute(V v, V w, I pick) {
+  constexpr auto kCount = static_cast<decltype(pick[0] + 0)>(sizeof(V) / sizeof(v[0]));
+  V picked{};
+  for (int i = 0; i < kCount; ++i) picked[i] = pick[i] < kCount ? v[pick[i]] : w[pick[i] - kCount];
+  return picked;
+}
+template <class V, class I>
+DW_INLINE V permute(V v, I pick) {
+  return permute(v, v, pick);
+}
+#else
+template <class V, class I>
+DW_INLINE V permute(V v, V w, I pick) {
+  return __builtin_shuffle(v, w, pick);
+}
+template <class V, class I>
+DW_INLINE V permute(V v, I pick) {
+  return __builtin_shuffle(v, pick);
+}
+#endif
+
 DW_INLINE Vector<float> load(const float* p) {
   return *reinterpret_cast<const VectorOf<float>::Unaligned*>(p);
 }
@@ -205,15 +229,22 @@ DW_INLINE void store_lanes(S* p, Vector<Compute<S>> v, int count) {
 }
 #endif
 
+// Single values. They stay in registers: a detour through memory takes ten times as long.
 DW_INLINE float to_compute(float value) { return value; }
 DW_INLINE double to_compute(double value) { return value; }
 template <class S>
 DW_INLINE float to_compute(S value) {
-  return load_lanes(&value, 0, 1)[0];
+  HalfBits bits{};
+  bits[0] = value.bits;
+  return widen(bits, S{})[0];
 }
+DW_INLINE void store_scalar(float* p, float value) { *p = value; }
+DW_INLINE void store_scalar(double* p, double value) { *p = value; }
 template <class S>
-DW_INLINE void store_scalar(S* p, Compute<S> value) {
-  store_lanes(p, broadcast(value), 1);
+DW_INLINE void store_scalar(S* p, float value) {
+  Vector<float> one{};
+  one[0] = value;
+  p->bits = round_to(one, S{})[0];
 }
 
 // The sum of the lanes, halves folded onto each other: a fixed order for a given vector width.

@@ -1,18 +1,34 @@
 // Runs the CPU kernels on random problems, without torch, against plain loops in float64.
 // Built with AddressSanitizer and UBSan: every array is its own heap block of the exact size, so a
 // read or write beside it is an error. Outputs start as NaN, and tasks run in reverse order, one by
-// one, so a result that is left out or shared between tasks shows. Usage: check_kernels SEED COUNT
+// one, so a result that is left out or shared between tasks shows. Scratch is counted, and has to
+// stay in proportion to the arrays. Usage: check_kernels SEED COUNT
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <random>
 #include <vector>
 
 #include "../../csrc/cpu/cpu.h"
 
 using namespace tfcompat_dw;
+
+namespace {
+size_t largest_scratch = 0;  // bytes, of the allocations that the kernels make
+}
+
+void* operator new(size_t bytes, std::align_val_t alignment) {
+  largest_scratch = std::max(largest_scratch, bytes);
+  const size_t unit = static_cast<size_t>(alignment);
+  void* memory = std::aligned_alloc(unit, std::max(unit, (bytes + unit - 1) / unit * unit));
+  if (!memory) throw std::bad_alloc();
+  return memory;
+}
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -22,8 +38,7 @@ int64_t pick(int64_t low, int64_t high) {
   return std::uniform_int_distribution<int64_t>(low, high)(generator);
 }
 
-// ---- dtypes: arrays are kept as raw bytes next to the float64 values they stand for
-// --------------
+// ---- dtypes: arrays are raw bytes next to the float64 values they stand for ---------------------
 
 size_t size_of(DataType dtype) {
   return dtype == DataType::kFloat64 ? 8 : dtype == DataType::kFloat32 ? 4 : 2;
@@ -48,16 +63,17 @@ double decode(DataType dtype, const void* p) {
   const int fraction = bits & ((1 << fraction_bits) - 1);
   const int bias = dtype == DataType::kBFloat16 ? 127 : 15;
   const int top = dtype == DataType::kBFloat16 ? 255 : 31;
-  if (exponent == top) return std::numeric_limits<double>::quiet_NaN();  // infinity is not expected
-  const double value =
-      exponent == 0 ? std::ldexp(fraction, 1 - bias - fraction_bits)
-                    : std::ldexp(fraction + (1 << fraction_bits), exponent - bias - fraction_bits);
+  if (exponent == top && fraction) return std::numeric_limits<double>::quiet_NaN();
+  const double value = exponent == top ? std::numeric_limits<double>::infinity()
+                       : exponent == 0 ? std::ldexp(fraction, 1 - bias - fraction_bits)
+                                       : std::ldexp(fraction + (1 << fraction_bits),
+                                                    exponent - bias - fraction_bits);
   return bits & 0x8000 ? -value : value;
 }
 
-// A multiple of 1/16 in [-4, 4): exact in every dtype, and so are its products in float32.
-void encode(DataType dtype, int sixteenths, void* p) {
-  const double value = sixteenths / 16.0;
+// The nearest value of a dtype that is a multiple of 1/16 in [-4, 4), an infinity or NaN: the first
+// are exact in every dtype, and so are their products in float32.
+void encode(DataType dtype, double value, void* p) {
   if (dtype == DataType::kFloat64) {
     std::memcpy(p, &value, 8);
     return;
@@ -73,22 +89,40 @@ void encode(DataType dtype, int sixteenths, void* p) {
   if (dtype == DataType::kFloat16) {
     const uint32_t magnitude = bits & 0x7fffffff;
     half = static_cast<uint16_t>((bits >> 16) & 0x8000);
-    if (magnitude) half |= static_cast<uint16_t>((magnitude - (112u << 23)) >> 13);
+    if (std::isnan(narrow)) {
+      half |= 0x7e00;
+    } else if (std::isinf(narrow)) {
+      half |= 0x7c00;
+    } else if (magnitude) {
+      half |= static_cast<uint16_t>((magnitude - (112u << 23)) >> 13);
+    }
   }
   std::memcpy(p, &half, 2);
 }
+
+// `special`: one value in so many is an infinity or NaN; 0: none.
+double random_value(int64_t special) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  if (special && pick(1, special) == 1) {
+    const double values[] = {infinity, -infinity, std::numeric_limits<double>::quiet_NaN()};
+    return values[pick(0, 2)];
+  }
+  return static_cast<double>(pick(-64, 63)) / 16;
+}
+
+constexpr int64_t kUnset = -1;
 
 struct Array {
   DataType dtype;
   std::vector<double> values;
   void* bytes;
 
-  Array(DataType type, int64_t count, bool random) : dtype(type), values(count) {
+  // `special` as above, or kUnset: all NaN, which is what results are written over.
+  Array(DataType type, int64_t count, int64_t special) : dtype(type), values(count) {
     bytes = std::malloc(count * size_of(type));
     std::memset(bytes, 0xff, count * size_of(type));  // a NaN in every dtype
-    if (!random) return;
-    for (int64_t i = 0; i < count; ++i) {
-      encode(type, static_cast<int>(pick(-64, 63)), at(i));
+    for (int64_t i = 0; special != kUnset && i < count; ++i) {
+      encode(type, random_value(special), at(i));
       values[i] = decode(type, at(i));
     }
   }
@@ -152,8 +186,9 @@ Expected expect(const Problem& p, const Array& input, const Array& filter, const
 bool same(const char* what, const std::vector<double>& expected, const Array& got) {
   for (size_t i = 0; i < expected.size(); ++i) {
     const double value = decode(got.dtype, got.at(static_cast<int64_t>(i)));
+    if (std::isnan(expected[i]) ? std::isnan(value) : value == expected[i]) continue;
     const double half_unit = std::ldexp(std::fabs(expected[i]), -precision(got.dtype));
-    if (std::fabs(value - expected[i]) <= (size_of(got.dtype) == 2 ? half_unit : 0)) continue;
+    if (size_of(got.dtype) == 2 && std::fabs(value - expected[i]) <= half_unit) continue;
     std::printf("%s[%zu]: expected %.17g, got %.17g\n", what, i, expected[i], value);
     return false;
   }
@@ -162,19 +197,41 @@ bool same(const char* what, const std::vector<double>& expected, const Array& go
 
 // ---- random problems ---------------------------------------------------------------------------
 
+int64_t output_size(const Axis& axis, int64_t after) {
+  const int64_t free = axis.input + axis.pad + after - (axis.kernel - 1) * axis.dilation - 1;
+  return free < 0 ? 0 : free / axis.stride + 1;
+}
+
 Axis random_axis(int64_t most) {
   Axis axis;
+  const bool large = pick(0, 3) == 0;
   do {
-    axis.input = pick(1, most);
-    axis.kernel = pick(1, 6);
-    axis.stride = pick(1, 4);
-    axis.dilation = pick(0, 2) ? 1 : pick(2, 4);
-    axis.pad = pick(0, 4);
-    const int64_t after = pick(0, 4);
-    axis.output =
-        (axis.input + axis.pad + after - (axis.kernel - 1) * axis.dilation - 1) / axis.stride + 1;
-    if (axis.input + axis.pad + after < (axis.kernel - 1) * axis.dilation + 1) axis.output = 0;
+    axis.input = pick(0, 9) ? pick(1, most) : 0;  // nothing but padding
+    axis.kernel = pick(1, large ? 17 : 6);
+    axis.stride = pick(1, large ? 9 : 4);
+    axis.dilation = pick(0, 2) ? 1 : pick(2, large ? 9 : 4);
+    axis.pad = pick(0, large ? 12 : 4);
+    axis.output = output_size(axis, pick(0, large ? 12 : 4));
   } while (axis.output < 1);
+  return axis;
+}
+
+// Strides, dilations and pads up to the largest that the operator takes, and few results.
+Axis extreme_axis() {
+  constexpr int64_t kMost = (1ll << 31) - 1;
+  const int64_t scales[] = {1, 2, 30, 1000, kMost / 7, kMost};
+  Axis axis;
+  int64_t after;
+  do {
+    axis.input = pick(1, 40);
+    axis.kernel = pick(1, 5);
+    axis.stride = scales[pick(0, 5)];
+    axis.dilation = scales[pick(0, 5)];
+    const int64_t reach = (axis.kernel - 1) * axis.dilation;
+    axis.pad = std::min(kMost, pick(0, 1) ? pick(0, reach + 5) : pick(0, 5));
+    after = std::min(kMost, pick(0, 1) ? pick(0, reach + 5) : pick(0, 5));
+    axis.output = output_size(axis, after);
+  } while (axis.output < 1 || axis.output > 2000);
   return axis;
 }
 
@@ -182,7 +239,21 @@ void backwards(int64_t tasks, int64_t, const cpu::Body& body) {
   for (int64_t task = tasks; task-- > 0;) body(task, task + 1);
 }
 
-bool check_one() {
+// A vector for each weight of a task, and lines of a few rows: so many times the arrays at the
+// most.
+bool in_proportion(const Problem& p) {
+  const int64_t values = p.batch * (p.rows.input * p.cols.input * p.channels +
+                                    p.rows.output * p.cols.output * p.lanes()) +
+                         p.taps() * p.lanes();
+  const size_t limit = (1 << 20) + 64 * 8 * static_cast<size_t>(values);
+  if (largest_scratch <= limit) return true;
+  std::printf("scratch of %zu bytes for %ld values\n", largest_scratch, values);
+  return false;
+}
+
+enum class Kind { kOrdinary, kLong, kExtreme, kSpecial, kCopies };
+
+Problem random_problem(Kind kind) {
   const DataType dtypes[] = {DataType::kFloat64, DataType::kFloat32, DataType::kBFloat16,
                              DataType::kFloat16};
   const int64_t channel_counts[] = {1, 2, 3, 5, 8, 16, 17, 24, 33, 70};
@@ -191,27 +262,48 @@ bool check_one() {
   p.batch = pick(1, 2);
   p.channels = channel_counts[pick(0, 9)];
   p.multiplier = pick(0, 2) ? 1 : pick(2, 5);
+  p.channels_last = pick(0, 1);
   p.rows = random_axis(10);
   p.cols = random_axis(pick(0, 2) ? 12 : 70);
-  p.channels_last = pick(0, 1);
+  if (kind == Kind::kLong) {  // rows are cut, too
+    p.rows = random_axis(2);
+    p.cols = random_axis(3000);
+    p.channels = pick(1, 3);
+  } else if (kind == Kind::kExtreme) {
+    p.channels = pick(1, 3);
+    if (pick(0, 1)) p.rows = extreme_axis();
+    p.cols = extreme_axis();
+    if (p.rows.output * p.cols.output > 20000) p.rows = {1, 1, 1, 1, 1, 0};
+  } else if (kind == Kind::kCopies) {
+    p.channels = pick(1, 2);
+    p.multiplier = pick(6, 300);
+  }
+  return p;
+}
 
-  const Array input(p.dtype, p.batch * p.rows.input * p.cols.input * p.channels, true);
-  const Array filter(p.dtype, p.taps() * p.lanes(), true);
-  const Array bias(p.dtype, p.lanes(), true);
-  const Array grad(p.dtype, p.batch * p.rows.output * p.cols.output * p.lanes(), true);
+bool check_one(Kind kind) {
+  const Problem p = random_problem(kind);
+  const int64_t special = kind == Kind::kSpecial ? pick(5, 200) : 0;
+  const Array input(p.dtype, p.batch * p.rows.input * p.cols.input * p.channels, special);
+  const Array filter(p.dtype, p.taps() * p.lanes(), pick(0, 1) ? special : 0);
+  const Array bias(p.dtype, p.lanes(), 0);
+  const Array grad(p.dtype, p.batch * p.rows.output * p.cols.output * p.lanes(), special);
   const Expected expected = expect(p, input, filter, bias, grad);
-  const Array output(p.dtype, static_cast<int64_t>(expected.output.size()), false);
-  const Array input_gradient(p.dtype, static_cast<int64_t>(input.values.size()), false);
-  const Array filter_gradient(p.dtype, static_cast<int64_t>(filter.values.size()), false);
-  const Array bias_gradient(p.dtype, p.lanes(), false);
+  const Array output(p.dtype, static_cast<int64_t>(expected.output.size()), kUnset);
+  const Array input_gradient(p.dtype, static_cast<int64_t>(input.values.size()), kUnset);
+  const Array filter_gradient(p.dtype, static_cast<int64_t>(filter.values.size()), kUnset);
+  const Array bias_gradient(p.dtype, p.lanes(), kUnset);
+  largest_scratch = 0;
   cpu::forward(p, input.bytes, filter.bytes, bias.bytes, output.bytes, backwards);
-  cpu::backward_input(p, grad.bytes, filter.bytes, input_gradient.bytes, backwards);
+  if (!input.values.empty()) {  // the caller's part
+    cpu::backward_input(p, grad.bytes, filter.bytes, input_gradient.bytes, backwards);
+  }
   cpu::backward_filter(p, input.bytes, grad.bytes, filter_gradient.bytes, bias_gradient.bytes,
                        backwards);
   if (same("output", expected.output, output) &&
       same("input gradient", expected.input_gradient, input_gradient) &&
       same("filter gradient", expected.filter_gradient, filter_gradient) &&
-      same("bias gradient", expected.bias_gradient, bias_gradient)) {
+      same("bias gradient", expected.bias_gradient, bias_gradient) && in_proportion(p)) {
     return true;
   }
   std::printf("dtype %d, batch %ld, channels %ld x %ld, %s\n", static_cast<int>(p.dtype), p.batch,
@@ -228,8 +320,10 @@ bool check_one() {
 int main(int, char** argv) {
   generator.seed(static_cast<unsigned>(std::atoi(argv[1])));
   const int count = std::atoi(argv[2]);
+  const Kind kinds[] = {Kind::kOrdinary, Kind::kOrdinary, Kind::kOrdinary, Kind::kSpecial,
+                        Kind::kExtreme,  Kind::kExtreme,  Kind::kCopies};
   for (int i = 0; i < count; ++i) {
-    if (!check_one()) return 1;
+    if (!check_one(i % 20 == 19 ? Kind::kLong : kinds[i % 7])) return 1;
   }
   std::printf("%d problems right with %s\n", count, cpu::isa_name());
   return 0;

@@ -1,6 +1,8 @@
-// The forward pass: each output gathers from the inputs its window shows, and adds the bias.
+// The forward pass, in which each output gathers from the inputs its window shows, and the input
+// gradient, in which each input gathers from the output gradients whose windows saw it: one
+// computation (window.h), so one set of kernels.
 #ifndef DW_ISA
-#define DW_KERNEL_FILE "forward.cpp"
+#define DW_KERNEL_FILE "gather.cpp"
 #include "each_isa.h"
 #else
 namespace tfcompat_dw::cpu::DW_ISA {
@@ -8,17 +10,18 @@ namespace {
 #include "simd.h"
 //
 #include "lanes.h"
-#include "planes_nchw.h"
+#include "tiles.h"
+//
+#include "lines_nchw.h"
 #include "rows_nhwc.h"
-#include "tiles_nhwc.h"
 //
 #include "gather_nchw.h"
 #include "gather_nhwc.h"
 
 template <class S>
-GatherKernel forward_of(bool channels_last) {
-  if (channels_last) return {nhwc_tasks, nhwc_scratch_bytes<S>, nhwc_run<S>};
-  return {nchw_tasks, nchw_scratch_bytes<S>, nchw_run<S>};
+GatherKernel gather_of(bool channels_last) {
+  if (channels_last) return {nhwc_scratch_bytes<S>, nhwc_run<S>};
+  return {nchw_scratch_bytes<S>, nchw_run<S>};
 }
 
 // 16-bit filters and biases are converted once per call, not once per use.
@@ -28,12 +31,12 @@ void convert_lanes(const void* from, void* to, int64_t count) {
 }
 }  // namespace
 
-GatherKernel forward(const Problem& problem) {
+GatherKernel gather(const Problem& problem) {
   switch (problem.dtype) {
-    case DataType::kFloat64: return forward_of<double>(problem.channels_last);
-    case DataType::kFloat32: return forward_of<float>(problem.channels_last);
-    case DataType::kBFloat16: return forward_of<BFloat16>(problem.channels_last);
-    default: return forward_of<Float16>(problem.channels_last);
+    case DataType::kFloat64: return gather_of<double>(problem.channels_last);
+    case DataType::kFloat32: return gather_of<float>(problem.channels_last);
+    case DataType::kBFloat16: return gather_of<BFloat16>(problem.channels_last);
+    default: return gather_of<Float16>(problem.channels_last);
   }
 }
 
