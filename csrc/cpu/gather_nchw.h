@@ -57,7 +57,7 @@ struct NchwGather {
   void run(const Share& share) {
     const Plan& plan = call.plan;
     if (!plan.rows.covered || !plan.cols.covered) fill(share);
-    if (plan.cols.class_count == 0) return;
+    if (form_of(share).lanes == 0) return;  // columns that meet nothing
     for_each_block(plan, share, [&](const Sweep& rows) {
       const bool forward = plan.rows.gather.forward;
       LineBlock<T> block{};

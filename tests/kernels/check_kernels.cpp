@@ -1,8 +1,8 @@
 // Runs the CPU kernels on random problems, without torch, against plain loops in float64.
 // Built with AddressSanitizer and UBSan: every array is its own heap block of the exact size, so a
-// read or write beside it is an error. Outputs start as NaN, and tasks run in reverse order, one by
-// one, so a result that is left out or shared between tasks shows. Scratch is counted, and has to
-// stay in proportion to the arrays. Usage: check_kernels SEED COUNT
+// read or write beside it is an error. Outputs start as NaN and tasks run in reverse order, so a
+// result that is left out or shared between tasks shows. Scratch is counted, and has to stay in
+// proportion to the arrays. Usage: check_kernels SEED COUNT
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -235,8 +235,13 @@ Axis extreme_axis() {
   return axis;
 }
 
+// Pieces of random length, the last one first.
 void backwards(int64_t tasks, int64_t, const cpu::Body& body) {
-  for (int64_t task = tasks; task-- > 0;) body(task, task + 1);
+  for (int64_t end = tasks; end > 0;) {
+    const int64_t begin = std::max<int64_t>(0, end - pick(1, 7));
+    body(begin, end);
+    end = begin;
+  }
 }
 
 // A vector for each weight of a task, and lines of a few rows: so many times the arrays at the
@@ -268,6 +273,8 @@ Problem random_problem(Kind kind) {
   if (kind == Kind::kLong) {  // rows are cut, too
     p.rows = random_axis(2);
     p.cols = random_axis(3000);
+    p.cols.pad += pick(0, 1) * pick(0, 3000);  // some cuts may meet nothing
+    p.cols.output = output_size(p.cols, pick(0, 3000));
     p.channels = pick(1, 3);
   } else if (kind == Kind::kExtreme) {
     p.channels = pick(1, 3);
