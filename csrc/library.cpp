@@ -8,6 +8,9 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <sstream>

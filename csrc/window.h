@@ -87,12 +87,4 @@ DW_HOST_DEVICE inline int64_t sources_in_sight(const Gather& gather, const Axis&
                                               : (count - 1 + reach) / axis.stride + 1);
 }
 
-// Whether destination d meets a source through tap k, and which.
-DW_HOST_DEVICE inline bool meets_source(const Gather& gather, const Axis& axis, int64_t d,
-                                        int64_t k, int64_t* source) {
-  if (d % gather.classes != tap_class(gather, axis, k)) return false;
-  *source = tap_offset(gather, axis, k) + d / gather.classes * gather.source_step;
-  return *source >= 0 && *source < gather.sources;
-}
-
 }  // namespace tfcompat_dw

@@ -7,14 +7,14 @@ namespace tfcompat_dw::cpu::DW_ISA {
 namespace {
 #include "simd.h"
 //
-#include "lanes.h"
 #include "tiles.h"
+#include "transpose.h"
 //
-#include "lines_nchw.h"
-#include "rows_nhwc.h"
+#include "lines.h"
+#include "rows.h"
 //
-#include "filter_nchw.h"
-#include "filter_nhwc.h"
+#include "filter_channels.h"
+#include "filter_columns.h"
 
 // Sums the groups' partials in group order: the result does not depend on who computed them.
 template <class S>
@@ -34,20 +34,20 @@ void reduce(const FilterCall& call, int64_t begin, int64_t end) {
 }
 
 template <class S>
-FilterKernel backward_filter_of(bool channels_last) {
-  if (channels_last) {
-    return {filter_nhwc_scratch_bytes<S>, filter_nhwc_run<S>, reduce<S>};
+FilterKernel backward_filter_of(bool by_columns) {
+  if (by_columns) {
+    return {column_filter_scratch_bytes<S>, column_filter_run<S>, reduce<S>};
   }
-  return {filter_nchw_scratch_bytes<S>, filter_nchw_run<S>, reduce<S>};
+  return {channel_filter_scratch_bytes<S>, channel_filter_run<S>, reduce<S>};
 }
 }  // namespace
 
-FilterKernel backward_filter(const Problem& problem) {
-  switch (problem.dtype) {
-    case DataType::kFloat64: return backward_filter_of<double>(problem.channels_last);
-    case DataType::kFloat32: return backward_filter_of<float>(problem.channels_last);
-    case DataType::kBFloat16: return backward_filter_of<BFloat16>(problem.channels_last);
-    default: return backward_filter_of<Float16>(problem.channels_last);
+FilterKernel backward_filter(const Plan& plan) {
+  switch (plan.problem.dtype) {
+    case DataType::kFloat64: return backward_filter_of<double>(plan.by_columns);
+    case DataType::kFloat32: return backward_filter_of<float>(plan.by_columns);
+    case DataType::kBFloat16: return backward_filter_of<BFloat16>(plan.by_columns);
+    default: return backward_filter_of<Float16>(plan.by_columns);
   }
 }
 

@@ -9,45 +9,47 @@ namespace tfcompat_dw::cpu::DW_ISA {
 namespace {
 #include "simd.h"
 //
-#include "lanes.h"
 #include "tiles.h"
+#include "transpose.h"
 //
-#include "lines_nchw.h"
-#include "rows_nhwc.h"
+#include "lines.h"
+#include "rows.h"
 //
-#include "gather_nchw.h"
-#include "gather_nhwc.h"
+#include "gather_channels.h"
+#include "gather_columns.h"
 
 template <class S>
-GatherKernel gather_of(bool channels_last) {
-  if (channels_last) return {nhwc_scratch_bytes<S>, nhwc_run<S>};
-  return {nchw_scratch_bytes<S>, nchw_run<S>};
+GatherKernel gather_of(bool by_columns) {
+  if (by_columns) return {column_gather_scratch_bytes<S>, column_gather_run<S>};
+  return {channel_gather_scratch_bytes<S>, channel_gather_run<S>};
 }
 
 // 16-bit filters and biases are converted once per call, not once per use.
 template <class S>
 void convert_lanes(const void* from, void* to, int64_t count) {
-  read_strided(static_cast<const S*>(from), 1, count, static_cast<float*>(to));
+  widen_all(static_cast<const S*>(from), count, static_cast<float*>(to));
 }
 }  // namespace
 
-GatherKernel gather(const Problem& problem) {
-  switch (problem.dtype) {
-    case DataType::kFloat64: return gather_of<double>(problem.channels_last);
-    case DataType::kFloat32: return gather_of<float>(problem.channels_last);
-    case DataType::kBFloat16: return gather_of<BFloat16>(problem.channels_last);
-    default: return gather_of<Float16>(problem.channels_last);
+GatherKernel gather(const Plan& plan) {
+  switch (plan.problem.dtype) {
+    case DataType::kFloat64: return gather_of<double>(plan.by_columns);
+    case DataType::kFloat32: return gather_of<float>(plan.by_columns);
+    case DataType::kBFloat16: return gather_of<BFloat16>(plan.by_columns);
+    default: return gather_of<Float16>(plan.by_columns);
   }
 }
 
+// Of a 16-bit dtype.
 void convert_to_compute(DataType dtype, const void* from, void* to, int64_t count) {
   if (dtype == DataType::kBFloat16) return convert_lanes<BFloat16>(from, to, count);
   if (dtype == DataType::kFloat16) return convert_lanes<Float16>(from, to, count);
 }
 
-bool all_finite(DataType compute_type, const void* values, int64_t count) {
-  return compute_type == DataType::kFloat64 ? all_finite(static_cast<const double*>(values), count)
-                                            : all_finite(static_cast<const float*>(values), count);
+// Values in the compute type of a dtype.
+bool all_finite(DataType dtype, const void* values, int64_t count) {
+  return dtype == DataType::kFloat64 ? all_finite(static_cast<const double*>(values), count)
+                                     : all_finite(static_cast<const float*>(values), count);
 }
 
 }  // namespace tfcompat_dw::cpu::DW_ISA

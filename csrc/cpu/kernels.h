@@ -9,6 +9,9 @@
 
 namespace tfcompat_dw::cpu {
 
+// Members of a tile (tiles.h) at the most.
+constexpr int kMembers = 7;
+
 // 16-bit storage types: bits only, arithmetic is done in float32 (simd.h).
 struct BFloat16 {
   uint16_t bits;
@@ -32,6 +35,9 @@ struct TapClass {
   int64_t step;
   int64_t spacing;
   int64_t parts;  // spacing / gcd(spacing, step), see Sweep
+
+  // Points from member to member of a sweep: step / gcd(spacing, step).
+  int64_t point_step() const { return step * parts / spacing; }
 };
 
 // The part of a class whose destinations lie in a range.
@@ -66,19 +72,18 @@ struct Sweep {
 
 inline Sweep sweep_of(const TapClass& taps, int64_t part, int64_t sources) {
   const int64_t position = taps.position + part * taps.step;
-  const bool dense = taps.spacing == 1;
-  const int64_t origin = dense ? 0 : floor_mod(position, taps.spacing);
+  const int64_t origin = floor_mod(position, taps.spacing);
   return {taps.first + part * taps.pitch,
           taps.parts * taps.pitch,
-          dense ? taps.members : ceil_div(taps.members - part, taps.parts),
+          ceil_div(taps.members - part, taps.parts),
           taps.taps,
           taps.index,
           taps.index_step,
-          dense ? position : floor_div(position, taps.spacing),
-          dense ? taps.step : taps.step * taps.parts / taps.spacing,
+          floor_div(position, taps.spacing),
+          taps.point_step(),
           origin,
           taps.spacing,
-          dense ? sources : ceil_div(max64(sources - origin, 0), taps.spacing)};
+          ceil_div(max64(sources - origin, 0), taps.spacing)};
 }
 
 // Members [begin, begin + count) of a sweep.
@@ -105,15 +110,15 @@ struct AxisPlan {
   }
 };
 
-// How the columns of a share are laid out in a packed line (lines_nchw.h), in values.
+// How the columns of a share are laid out in a packed line (lines.h), in values.
 struct LineForm {
-  int64_t begin;   // the source column that value 0 stands for
-  int64_t step;    // source columns from value to value
-  int64_t phases;  // lines that the source columns are dealt to, one for each residue of the step
-  int64_t planes;  // planes side by side in a line
-  int64_t width;   // from plane to plane
-  int64_t lanes;   // of a line of results, all planes
-  int64_t pitch;   // of one phase's line
+  int64_t begin;    // the source column that value 0 stands for
+  int64_t step;     // source columns from value to value
+  int64_t phases;   // lines that the source columns are dealt to, one for each residue of the step
+  int64_t spacing;  // source columns from tap to tap
+  int64_t width;    // from plane to plane, where a few stand side by side
+  int64_t lanes;    // of a line of results, all planes
+  int64_t pitch;    // of one phase's line
 
   // Where tap t of member 0 stands.
   int64_t offset(const TapClass& cols, int64_t t) const {
@@ -127,11 +132,14 @@ struct Plan {
   Problem problem;
   AxisPlan rows;
   AxisPlan cols;
-  int64_t chunk;  // input channels of a share
-  // NHWC rows in another form than the tensor's (rows_nhwc.h)
+  int64_t chunk;     // input channels of a share
+  bool by_columns;   // vectors of adjacent columns (NCHW and few channels), or of adjacent channels
+  bool sums_copies;  // the input gradient of a channel is the sum over its copies
+  // rows in another form than the tensor's (rows.h)
   int64_t row_slots;
   bool slot_by_tap;
-  // NCHW lines (lines_nchw.h)
+  bool whole_rows;
+  // packed lines (lines.h)
   const LineForm* forms;  // [column blocks]
   int64_t most_lanes;     // of them
   int64_t line_pitch;     // phases * pitch at the most
@@ -169,7 +177,7 @@ struct GatherCall {
   const void* filter;  // T [kh, kw, lanes]
   const void* bias;    // T [lanes] or null (forward only)
   void* destination;   // as source, in problem.dtype
-  bool finite_filter;  // NCHW
+  bool finite_filter;  // whether by_columns may multiply padding with the filter
 };
 
 // A filter (and bias) gradient. Its units are split into groups; each group sums into its own
@@ -185,7 +193,7 @@ struct FilterCall {
   int64_t groups;
 };
 
-// Tasks are independent; [begin, end) is the share of one call. scratch holds scratch_bytes(call).
+// Tasks are independent; a call runs the piece [begin, end). scratch holds scratch_bytes(call).
 struct GatherKernel {
   int64_t (*scratch_bytes)(const GatherCall&);
   void (*run)(const GatherCall&, int64_t begin, int64_t end, void* scratch);  // of units * chunks
@@ -212,8 +220,8 @@ struct Carver {
 // One instruction set's kernels, for every dtype and both memory orders.
 #define DW_DECLARE_KERNELS(ISA)                                   \
   namespace ISA {                                                 \
-  GatherKernel gather(const Problem& problem);                    \
-  FilterKernel backward_filter(const Problem& problem);           \
+  GatherKernel gather(const Plan& plan);                          \
+  FilterKernel backward_filter(const Plan& plan);                 \
   void convert_to_compute(DataType, const void*, void*, int64_t); \
   bool all_finite(DataType, const void*, int64_t);                \
   }

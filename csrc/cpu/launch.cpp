@@ -1,5 +1,7 @@
 // From a problem to kernel tasks: instruction set, plan, scratch, how the work is cut. No torch.
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <memory>
@@ -20,8 +22,8 @@ struct InstructionSet {
   const char* name;
   bool available;
   int64_t vector_bytes;
-  GatherKernel (*gather)(const Problem&);
-  FilterKernel (*backward_filter)(const Problem&);
+  GatherKernel (*gather)(const Plan&);
+  FilterKernel (*backward_filter)(const Plan&);
   void (*convert_to_compute)(DataType, const void*, void*, int64_t);
   bool (*all_finite)(DataType, const void*, int64_t);
 };
@@ -122,7 +124,7 @@ void parallel(ParallelFor parallel_for, int64_t tasks, int64_t grain, const Body
   if (error) std::rethrow_exception(error);
 }
 
-// Runs all tasks of a call, each share of them with scratch of its own.
+// Runs all tasks of a call, each piece of them with scratch of its own.
 template <class Kernel, class Call>
 void run(const Kernel& kernel, const Call& call, int64_t tasks, ParallelFor parallel_for) {
   const int64_t bytes = kernel.scratch_bytes(call);
@@ -139,18 +141,21 @@ struct Layout {
   std::vector<LineForm> forms;
   Plan plan;
 
-  // `exact`: see line_form.
-  Layout(const Problem& problem, const Gather& down, const Gather& across, bool exact)
+  // `gathers`: into the destinations, or (filter gradient) from both sides.
+  Layout(const Problem& problem, const Gather& down, const Gather& across, bool gathers)
       : row_classes(classes_of(problem.rows, down)), col_classes(classes_of(problem.cols, across)) {
     const int64_t vector = instruction_set().vector_bytes / compute_bytes(problem);
     plan = Plan{};
     plan.problem = problem;
     plan.rows = plan_axis(problem.rows, down, row_classes);
     plan.cols = plan_axis(problem.cols, across, col_classes);
-    if (problem.channels_last) {
-      plan_nhwc(plan, vector);
+    plan.sums_copies = gathers && !down.forward && problem.multiplier > 1;
+    plan.by_columns = !problem.channels_last && problem.lanes() <= vector / 2;
+    if (plan.by_columns) {
+      // vectors that are added to others must not overlap
+      plan_columns(plan, vector, gathers && !plan.sums_copies, forms);
     } else {
-      plan_nchw(plan, vector, exact, forms);
+      plan_channels(plan, vector);
     }
   }
   Layout(const Layout&) = delete;
@@ -170,9 +175,7 @@ Problem in_better_order(Problem problem) {
 
 void gather(const Problem& problem, const Gather& down, const Gather& across, const void* source,
             const void* filter, const void* bias, void* destination, ParallelFor parallel_for) {
-  // vectors that are added to a line must not overlap
-  const bool sums_copies = !down.forward && problem.multiplier > 1;
-  const Layout layout(problem, down, across, !sums_copies);
+  const Layout layout(problem, down, across, true);
   Memory filter_memory;
   Memory bias_memory;
   const int64_t filter_size = problem.taps() * problem.lanes();
@@ -183,8 +186,8 @@ void gather(const Problem& problem, const Gather& down, const Gather& across, co
       weights,
       in_compute_type(problem, bias, problem.lanes(), bias_memory),
       destination,
-      problem.channels_last || instruction_set().all_finite(problem.dtype, weights, filter_size)};
-  run(instruction_set().gather(problem), call, layout.plan.units() * layout.plan.chunks(),
+      !layout.plan.by_columns || instruction_set().all_finite(problem.dtype, weights, filter_size)};
+  run(instruction_set().gather(layout.plan), call, layout.plan.units() * layout.plan.chunks(),
       parallel_for);
 }
 
@@ -229,7 +232,7 @@ void backward_filter(const Problem& any_order, const void* input, const void* gr
   const Memory partials = allocate(groups * size * compute_bytes(problem));
   const FilterCall call = {layout.plan,     input,         grad,        partials.get(),
                            filter_gradient, bias_gradient, group_units, groups};
-  const FilterKernel kernel = instruction_set().backward_filter(problem);
+  const FilterKernel kernel = instruction_set().backward_filter(layout.plan);
   run(kernel, call, groups * layout.plan.chunks(), parallel_for);
   parallel(parallel_for, size, grain(static_cast<double>(groups * size), size),
            [&](int64_t begin, int64_t end) { kernel.reduce(call, begin, end); });

@@ -2,6 +2,7 @@
 // a vector; so are all results, for any number of threads.
 #pragma once
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -24,6 +25,8 @@ inline int64_t storage_bytes(const Problem& problem) {
 inline int64_t round_up(int64_t value, int64_t unit) { return ceil_div(value, unit) * unit; }
 
 // Leaves out what meets no source at both ends of the taps and of the members. False if all does.
+// What is left spans no more sources than there are, so neither do steps and spacings; those that
+// connect nothing are set to one.
 inline bool clip(TapClass& taps, int64_t sources) {
   Range met = {0, 0};
   Range members = {taps.members, 0};
@@ -39,6 +42,9 @@ inline bool clip(TapClass& taps, int64_t sources) {
   taps.position += members.begin * taps.step + met.begin * taps.spacing;
   taps.index += met.begin * taps.index_step;
   taps.taps = met.end - met.begin;
+  if (taps.members == 1) taps.step = 1;
+  if (taps.taps == 1) taps.spacing = taps.step;
+  taps.parts = taps.spacing / std::gcd(taps.spacing, taps.step);
   return met.end > 0;
 }
 
@@ -61,16 +67,10 @@ inline std::vector<TapClass> classes_of(const Axis& axis, const Gather& gather) 
     const int64_t step = gather.source_step;
     const bool several = end - tap > 1;
     const int64_t spacing = several ? tap_offset(gather, axis, tap[1].second) - position : step;
-    TapClass taps = {r,
-                     gather.classes,
-                     gather.members(r),
-                     end - tap,
-                     index,
-                     several ? tap[1].second - index : 0,
-                     position,
-                     step,
-                     spacing,
-                     spacing / std::gcd(spacing, step)};
+    TapClass taps = {r,         gather.classes, gather.members(r),
+                     end - tap, index,          several ? tap[1].second - index : 0,
+                     position,  step,           spacing,
+                     1};
     if (clip(taps, gather.sources)) classes.push_back(taps);
     tap = end;
   }
@@ -105,16 +105,16 @@ inline int64_t shared_block(int64_t destinations, int64_t others, int64_t least)
   return ceil_div(destinations, blocks);
 }
 
-// ---- NHWC ---------------------------------------------------------------------------------------
+// ---- vectors of channels ------------------------------------------------------------------------
 
-// Whether rows are rewritten on their way to the tiles (rows_nhwc.h).
-inline bool rewrites_rows(const Problem& problem, int64_t vector) {
-  return storage_bytes(problem) != compute_bytes(problem) || problem.multiplier > 1 ||
-         problem.channels < vector;
+// Whether rows are rewritten on their way to the tiles (rows.h) in chunks of so many channels.
+inline bool rewrites_rows(const Problem& problem, int64_t channels, int64_t vector) {
+  return !problem.channels_last || storage_bytes(problem) != compute_bytes(problem) ||
+         problem.multiplier > 1 || channels < vector;
 }
 
-// The weights of all taps, and the rewritten rows in sight, should stay in the caches next to a
-// core; a cut should not be narrower than a cache line.
+// The weights of all taps, and a window's rows if they are not very wide, should stay in the caches
+// next to a core; a cut should not be narrower than a cache line.
 inline int64_t channel_chunk(const Problem& problem, int64_t rows, int64_t pixels) {
   constexpr int64_t kWeightBytes = 16 << 10;
   constexpr int64_t kRowBytes = 128 << 10;
@@ -128,17 +128,18 @@ inline int64_t channel_chunk(const Problem& problem, int64_t rows, int64_t pixel
   return std::min(problem.channels, round_up(ceil_div(problem.channels, chunks), unit));
 }
 
-// Destination columns of a share, so that its rewritten rows stay near kBytes. `rows`: how many.
-inline int64_t columns_that_fit(const AxisPlan& cols, int64_t rows, int64_t pixel_bytes) {
-  constexpr int64_t kBytes = 512 << 10;
-  constexpr int64_t kLeast = 64;
-  const int64_t halo = sources_in_sight(cols.gather, cols.axis, 1);
-  const int64_t fit = kBytes / (rows * pixel_bytes) / std::max<int64_t>(1, cols.gather.source_step);
-  return std::min(cols.gather.destinations, std::max({kLeast, 2 * halo, fit}));
+// The shortest block of destinations whose halo is no longer than the block, nor the block shorter
+// than `least` sources.
+inline int64_t least_block(const AxisPlan& axis, int64_t least) {
+  const int64_t halo = sources_in_sight(axis.gather, axis.axis, 1);
+  return ceil_div(std::max(least, halo), axis.gather.source_step);
 }
 
-inline void plan_nhwc(Plan& plan, int64_t vector) {
+inline void plan_channels(Plan& plan, int64_t vector) {
   constexpr int64_t kBlockRows = 8;  // short enough to share out, tall enough to reuse rows
+  constexpr int64_t kBlockPixels = 64;
+  constexpr int64_t kRewrittenBytes = 512 << 10;
+  constexpr int64_t kNarrow = 56;
   const Problem& problem = plan.problem;
   AxisPlan& rows = plan.rows;
   AxisPlan& cols = plan.cols;
@@ -146,41 +147,55 @@ inline void plan_nhwc(Plan& plan, int64_t vector) {
   plan.slot_by_tap = in_sight > 2 * rows.axis.kernel;  // far apart: hardly any row is met again
   plan.row_slots = plan.slot_by_tap ? rows.axis.kernel : std::max<int64_t>(1, in_sight);
   plan.chunk = channel_chunk(problem, plan.row_slots, cols.gather.sources);
-  const int64_t lanes = std::max(plan.chunk * problem.multiplier, vector);
+  const int64_t last_chunk = problem.channels - (plan.chunks() - 1) * plan.chunk;
+  const bool rewrites = rewrites_rows(problem, last_chunk, vector);
+  const int64_t lines = problem.batch * plan.chunks();
+  const int64_t pixel_bytes =
+      std::max(plan.chunk * problem.multiplier, vector) * compute_bytes(problem);
   rows.block = std::min(kBlockRows, rows.gather.destinations);
-  if (rewrites_rows(problem, vector)) {
-    cols.block = columns_that_fit(cols, plan.row_slots, lanes * compute_bytes(problem));
+  // tall shares: the first rows of a share are rewritten for the one above it, too
+  if (rewrites) rows.block = shared_block(rows.gather.destinations, lines, kBlockRows);
+  const int64_t least = rewrites ? least_block(cols, kBlockPixels) : kBlockPixels;
+  cols.block = shared_block(cols.gather.destinations, lines * rows.blocks(), least);
+  if (rewrites) {
+    const int64_t fit = kRewrittenBytes / (plan.row_slots * pixel_bytes) / cols.gather.source_step;
+    cols.block = std::min(cols.block, std::max(least, fit));
   }
-  constexpr int64_t kLeastColumns = 64;
-  cols.block = std::min(cols.block,
-                        shared_block(cols.gather.destinations,
-                                     problem.batch * rows.blocks() * plan.chunks(), kLeastColumns));
+  // narrow planes are transposed whole rows at a time
+  plan.whole_rows = !problem.channels_last && cols.gather.destinations < kNarrow &&
+                    cols.gather.sources < 4 * kNarrow;
+  if (plan.whole_rows) {
+    const int64_t pixels = std::max(cols.gather.destinations, cols.gather.sources);
+    const int64_t fit = kRewrittenBytes / 2 / (pixels * pixel_bytes);
+    rows.block = std::min(rows.block, std::max(fit, kBlockRows));
+    cols.block = cols.gather.destinations;
+    plan.slot_by_tap = false;
+    plan.row_slots = std::max<int64_t>(1, sources_in_sight(rows.gather, rows.axis, rows.block));
+  }
 }
 
-// ---- NCHW ---------------------------------------------------------------------------------------
+// ---- vectors of columns -------------------------------------------------------------------------
 
-// `exact`: whether the last vector of a line of results may overlap the one before.
+// `exact`: whether the last vector of a line of results may overlap the one before. The classes
+// have one step and spacing: there is one in the forward pass, and in the input gradient the step
+// is 1.
 inline LineForm line_form(const AxisPlan& cols, Range share, int64_t planes, int64_t vector,
                           bool exact) {
-  LineForm form = {0, 1, 1, planes, 0, 0, 0};
+  LineForm form = {std::numeric_limits<int64_t>::max(), 1, 1, 1, 0, 0, 0};
   int64_t members = 0;
-  bool first = true;
+  int64_t last = 0;
   for (int64_t i = 0; i < cols.class_count; ++i) {
     const TapClass taps = restricted(cols.classes[i], share);
     if (taps.members == 0) continue;
-    form.begin = first ? taps.position : std::min(form.begin, taps.position);
-    form.step = taps.step;  // one class, or a step of 1 in all of them
-    form.phases = std::min(taps.step * taps.parts / taps.spacing, taps.taps);
+    form.begin = std::min(form.begin, taps.position);
+    form.step = taps.step;
+    form.spacing = taps.spacing;
+    form.phases = std::min(taps.point_step(), taps.taps);
     members = std::max(members, taps.members);
-    first = false;
+    last = std::max(last, taps.position + (taps.taps - 1) * taps.spacing);
   }
-  int64_t reach = 0;
-  for (int64_t i = 0; i < cols.class_count; ++i) {
-    const TapClass taps = restricted(cols.classes[i], share);
-    if (taps.members == 0) continue;
-    const int64_t last = taps.position - form.begin + (taps.taps - 1) * taps.spacing;
-    reach = std::max(reach, last / form.step);
-  }
+  if (members == 0) return {0, 1, 1, 1, 0, 0, 0};
+  const int64_t reach = (last - form.begin) / form.step;
   form.width = members + reach;
   form.lanes = (planes - 1) * form.width + members;
   if (!exact || planes > 1 || members < vector) form.lanes = round_up(form.lanes, vector);
@@ -210,34 +225,34 @@ inline int64_t planes_of_line(const AxisPlan& cols, int64_t channels, int64_t ve
 }
 
 // `exact` as above. The forms of the columns' blocks are put into `forms`.
-inline void plan_nchw(Plan& plan, int64_t vector, bool exact, std::vector<LineForm>& forms) {
-  constexpr int64_t kBlockColumns = 1024;
+inline void plan_columns(Plan& plan, int64_t vector, bool exact, std::vector<LineForm>& forms) {
+  constexpr int64_t kBlockValues = 1024;  // of a line, but for its halo
+  constexpr int64_t kLeastValues = 256;
   constexpr int64_t kLineBytes = 24 << 10;  // half a level-1 cache
-  constexpr int64_t kLeast = 8;             // rows of a share
-  constexpr int64_t kLeastColumns = 256;
+  constexpr int64_t kBlockRows = 8;
   const Problem& problem = plan.problem;
   AxisPlan& rows = plan.rows;
   AxisPlan& cols = plan.cols;
-  cols.block = std::min(cols.gather.destinations, kBlockColumns);
+  // a block of destinations has a line of values for each of its classes
+  const int64_t classes = std::max<int64_t>(1, cols.class_count);
+  const int64_t halo = least_block(cols, 1);
+  cols.block = std::min(cols.gather.destinations, std::max(kBlockValues * classes, halo));
   plan.chunk = planes_of_line(cols, problem.channels, vector);
   const int64_t lines = problem.batch * plan.chunks();
-  rows.block = shared_block(rows.gather.destinations, lines * cols.blocks(), kLeast);
-  cols.block = std::min(
-      cols.block, shared_block(cols.gather.destinations, lines * rows.blocks(), kLeastColumns));
+  rows.block = shared_block(rows.gather.destinations, lines * cols.blocks(), kBlockRows);
+  cols.block = std::min(cols.block, shared_block(cols.gather.destinations, lines * rows.blocks(),
+                                                 std::max(kLeastValues * classes, halo)));
   for (int64_t i = 0; i < cols.blocks(); ++i) {
     forms.push_back(line_form(cols, cols.block_range(i), plan.chunk, vector, exact));
     plan.most_lanes = std::max(plan.most_lanes, forms.back().lanes);
     plan.line_pitch = std::max(plan.line_pitch, forms.back().phases * forms.back().pitch);
   }
   plan.forms = forms.data();
-  int64_t step = 1;
-  for (int64_t i = 0; i < rows.class_count; ++i) {
-    step = std::max(step, rows.classes[i].step * rows.classes[i].parts / rows.classes[i].spacing);
-  }
+  const int64_t step = rows.class_count > 0 ? rows.classes[0].point_step() : 1;
   const int64_t line_bytes = std::max<int64_t>(1, plan.line_pitch * compute_bytes(problem));
   const int64_t fit = (kLineBytes / line_bytes - rows.most_taps) / step + 1;
-  const int64_t members = std::max({fit, 2 * rows.most_taps / step, int64_t{7}});
-  plan.block_members = std::min(rows.block, members / 7 * 7);  // a tile has up to 7
+  const int64_t members = std::max({fit, 2 * rows.most_taps / step, int64_t{kMembers}});
+  plan.block_members = std::min(rows.block, members / kMembers * kMembers);
   plan.block_lines = (plan.block_members - 1) * step + rows.most_taps;
   const double planes = static_cast<double>(rows.gather.sources * cols.gather.sources) +
                         static_cast<double>(rows.gather.destinations * cols.gather.destinations);

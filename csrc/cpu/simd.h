@@ -229,6 +229,16 @@ DW_INLINE void store_lanes(S* p, Vector<Compute<S>> v, int count) {
 }
 #endif
 
+// to[i] = from[i] for i in [0, count).
+template <class S>
+DW_INLINE void widen_all(const S* from, int64_t count, Compute<S>* to) {
+  constexpr int kWidth = kLanes<Compute<S>>;
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) store(to + i, load(from + i));
+  const int rest = static_cast<int>(count - i);
+  if (rest > 0) store_lanes(to + i, load_lanes(from + i, 0, rest), rest);
+}
+
 // Single values. They stay in registers: a detour through memory takes ten times as long.
 DW_INLINE float to_compute(float value) { return value; }
 DW_INLINE double to_compute(double value) { return value; }

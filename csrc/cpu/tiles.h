@@ -8,15 +8,22 @@
 // members take 9 + 3 loads for 21 multiply-adds. Points outside of the source have no bit in the
 // mask and are passed over, so nothing is added for padding and borders need no code of their own.
 
-constexpr int kMembers = 7;  // sums in flight: they hide the latency of two multiply-add ports, and
-                             // 7 divides the width of most networks' images (224, 112, ..., 7)
-constexpr int kGroup = 7;    // with 7 sums and a column, 15 vectors: AVX2 has 16 registers
+// Up to kMembers sums in flight hide the latency of two multiply-add ports, and 7 divides the width
+// of most networks' images (224, 112, ..., 7).
+constexpr int kGroup = 7;  // with 7 sums and a point, 15 vectors: AVX2 has 16 registers
+
+// Where vector v of `count` lanes begins: the last one overlaps its neighbour rather than being
+// partly empty, so both hold the same values for the shared lanes.
+template <class T>
+DW_INLINE int64_t first_lane(int64_t v, int64_t count) {
+  return max64(min64(v * kLanes<T>, count - kLanes<T>), 0);
+}
 
 // A line of the source, and the weights of the taps that it is met through (or their gradients).
 template <class T>
 struct TileLine {
   const T* source;  // [points, lanes]
-  T* taps;          // [taps of the swept axis, lanes]
+  T* taps;          // [taps of the swept axis, lanes]; weights are only read
 };
 
 // N members of a sweep, all vectors of a line.
@@ -118,8 +125,7 @@ struct Correlating {
   }
 };
 
-// ---- one line, one tile, one sweep
-// ---------------------------------------------------------------
+// ---- one line, one tile, one sweep --------------------------------------------------------------
 
 // All taps of one line. kStep = 0: any step; points are hardly shared, so tap by tap.
 template <int kStep, class T, class Work>
@@ -215,9 +221,13 @@ DW_INLINE void run_members(Tile<T> tile, int64_t members, int64_t points, uint32
     fill_masks(tile.at, tile.step, tile.taps, points, masks);
     const int64_t left = members - q;
     // 8 members are 4 + 4, not 7 + 1: a tile of one has a single chain of sums
-    const int64_t n = left == 8 ? 4 : left >= 7 ? 7 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    const int64_t n = left == 8          ? 4
+                      : left >= kMembers ? kMembers
+                      : left >= 4        ? 4
+                      : left >= 2        ? 2
+                                         : 1;
     switch (n) {
-      case 7: Run<kStep, 7, T>::run(tile); break;
+      case kMembers: Run<kStep, kMembers, T>::run(tile); break;
       case 4: Run<kStep, 4, T>::run(tile); break;
       case 2: Run<kStep, 2, T>::run(tile); break;
       default: Run<kStep, 1, T>::run(tile);

@@ -1,13 +1,18 @@
 // Runs the CPU kernels on random problems, without torch, against plain loops in float64.
 // Built with AddressSanitizer and UBSan: every array is its own heap block of the exact size, so a
-// read or write beside it is an error. Outputs start as NaN and tasks run in reverse order, so a
-// result that is left out or shared between tasks shows. Scratch is counted, and has to stay in
-// proportion to the arrays. Usage: check_kernels SEED COUNT
+// read or write beside it is an error. Outputs and scratch start as NaN and tasks run in reverse
+// order, so what is left out or shared between tasks shows; in other pieces they have to give the
+// same bits. Scratch is counted, and has to stay in proportion to the arrays.
+// Usage: check_kernels SEED COUNT
 #include <algorithm>
+#include <cinttypes>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <new>
 #include <random>
@@ -26,6 +31,7 @@ void* operator new(size_t bytes, std::align_val_t alignment) {
   const size_t unit = static_cast<size_t>(alignment);
   void* memory = std::aligned_alloc(unit, std::max(unit, (bytes + unit - 1) / unit * unit));
   if (!memory) throw std::bad_alloc();
+  std::memset(memory, 0xff, bytes);  // NaN: what is read before it is written shows
   return memory;
 }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
@@ -128,6 +134,10 @@ struct Array {
   }
   Array(const Array&) = delete;
   ~Array() { std::free(bytes); }
+  std::vector<char> copy() const {
+    const char* begin = static_cast<const char*>(bytes);
+    return std::vector<char>(begin, begin + values.size() * size_of(dtype));
+  }
   void* at(int64_t i) const { return static_cast<char*>(bytes) + i * size_of(dtype); }
 };
 
@@ -244,6 +254,10 @@ void backwards(int64_t tasks, int64_t, const cpu::Body& body) {
   }
 }
 
+void one_by_one(int64_t tasks, int64_t, const cpu::Body& body) {
+  for (int64_t task = 0; task < tasks; ++task) body(task, task + 1);
+}
+
 // A vector for each weight of a task, and lines of a few rows: so many times the arrays at the
 // most.
 bool in_proportion(const Problem& p) {
@@ -252,7 +266,7 @@ bool in_proportion(const Problem& p) {
                          p.taps() * p.lanes();
   const size_t limit = (1 << 20) + 64 * 8 * static_cast<size_t>(values);
   if (largest_scratch <= limit) return true;
-  std::printf("scratch of %zu bytes for %ld values\n", largest_scratch, values);
+  std::printf("scratch of %zu bytes for %" PRId64 " values\n", largest_scratch, values);
   return false;
 }
 
@@ -270,12 +284,15 @@ Problem random_problem(Kind kind) {
   p.channels_last = pick(0, 1);
   p.rows = random_axis(10);
   p.cols = random_axis(pick(0, 2) ? 12 : 70);
-  if (kind == Kind::kLong) {  // rows are cut, too
+  if (kind == Kind::kLong) {  // columns are cut, or rows
     p.rows = random_axis(2);
     p.cols = random_axis(3000);
+    if (pick(0, 2) == 0) p.cols.stride = pick(1, 1000);
     p.cols.pad += pick(0, 1) * pick(0, 3000);  // some cuts may meet nothing
     p.cols.output = output_size(p.cols, pick(0, 3000));
     p.channels = pick(1, 3);
+    if (pick(0, 3) == 0) p.multiplier = pick(6, 60);
+    if (pick(0, 2) == 0) std::swap(p.rows, p.cols);
   } else if (kind == Kind::kExtreme) {
     p.channels = pick(1, 3);
     if (pick(0, 1)) p.rows = extreme_axis();
@@ -301,22 +318,39 @@ bool check_one(Kind kind) {
   const Array filter_gradient(p.dtype, static_cast<int64_t>(filter.values.size()), kUnset);
   const Array bias_gradient(p.dtype, p.lanes(), kUnset);
   largest_scratch = 0;
-  cpu::forward(p, input.bytes, filter.bytes, bias.bytes, output.bytes, backwards);
-  if (!input.values.empty()) {  // the caller's part
-    cpu::backward_input(p, grad.bytes, filter.bytes, input_gradient.bytes, backwards);
+  const auto run = [&](cpu::ParallelFor parallel_for) {
+    cpu::forward(p, input.bytes, filter.bytes, bias.bytes, output.bytes, parallel_for);
+    if (!input.values.empty()) {  // the caller's part
+      cpu::backward_input(p, grad.bytes, filter.bytes, input_gradient.bytes, parallel_for);
+    }
+    cpu::backward_filter(p, input.bytes, grad.bytes, filter_gradient.bytes, bias_gradient.bytes,
+                         parallel_for);
+  };
+  run(one_by_one);
+  const std::vector<std::vector<char>> first = {output.copy(), input_gradient.copy(),
+                                                filter_gradient.copy(), bias_gradient.copy()};
+  run(backwards);
+  const std::vector<std::vector<char>> second = {output.copy(), input_gradient.copy(),
+                                                 filter_gradient.copy(), bias_gradient.copy()};
+  if (first != second) std::printf("the bits depend on how the tasks are split\n");
+  cpu::backward_filter(p, input.bytes, grad.bytes, filter_gradient.bytes, nullptr, backwards);
+  cpu::backward_filter(p, nullptr, grad.bytes, nullptr, bias_gradient.bytes, backwards);
+  if (filter_gradient.copy() != second[2] || bias_gradient.copy() != second[3]) {
+    std::printf("a gradient depends on whether the other one is wanted\n");
+    return false;
   }
-  cpu::backward_filter(p, input.bytes, grad.bytes, filter_gradient.bytes, bias_gradient.bytes,
-                       backwards);
-  if (same("output", expected.output, output) &&
+  if (first == second && same("output", expected.output, output) &&
       same("input gradient", expected.input_gradient, input_gradient) &&
       same("filter gradient", expected.filter_gradient, filter_gradient) &&
       same("bias gradient", expected.bias_gradient, bias_gradient) && in_proportion(p)) {
     return true;
   }
-  std::printf("dtype %d, batch %ld, channels %ld x %ld, %s\n", static_cast<int>(p.dtype), p.batch,
-              p.channels, p.multiplier, p.channels_last ? "NHWC" : "NCHW");
+  std::printf("dtype %d, batch %" PRId64 ", channels %" PRId64 " x %" PRId64 ", %s\n",
+              static_cast<int>(p.dtype), p.batch, p.channels, p.multiplier,
+              p.channels_last ? "NHWC" : "NCHW");
   for (const Axis& axis : {p.rows, p.cols}) {
-    std::printf("input %ld, output %ld, kernel %ld, stride %ld, dilation %ld, pad %ld\n",
+    std::printf("input %" PRId64 ", output %" PRId64 ", kernel %" PRId64 ", stride %" PRId64
+                ", dilation %" PRId64 ", pad %" PRId64 "\n",
                 axis.input, axis.output, axis.kernel, axis.stride, axis.dilation, axis.pad);
   }
   return false;

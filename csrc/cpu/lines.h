@@ -1,4 +1,5 @@
-// NCHW rows in the form that the tiles (tiles.h) want. No include guard: see each_isa.h.
+// NCHW rows in the form that the tiles of the column kernels want. No include guard: see
+// each_isa.h.
 //
 // A row of one plane, or of a few planes side by side where planes are narrow, is packed into a
 // line in the compute type, with zeros where the row has padding, so that every tap of the columns
@@ -10,20 +11,6 @@
 template <class T>
 DW_INLINE void zero(T* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = T{0};
-}
-
-// to[i] = from[i * stride] in the compute type.
-template <class S>
-DW_INLINE void read_strided(const S* from, int64_t stride, int64_t count, Compute<S>* to) {
-  constexpr int kWidth = kLanes<Compute<S>>;
-  int64_t i = 0;
-  if (stride == 1) {
-    for (; i + kWidth <= count; i += kWidth) store(to + i, load(from + i));
-    const int rest = static_cast<int>(count - i);
-    if (rest > 0) store_lanes(to + i, load_lanes(from + i, 0, rest), rest);
-    return;
-  }
-  for (; i < count; ++i) to[i] = to_compute(from[i * stride]);
 }
 
 // to[i * stride] = from[i] in the storage type.
@@ -110,16 +97,16 @@ struct LineBlock {
 
 // Packs what members of a sweep meet of planes plane_of(0), plane_of(1), ... .
 template <class S, class PlaneOf>
-DW_INLINE LineBlock<Compute<S>> pack_block(const Sweep& rows, int64_t columns, int64_t spacing,
-                                           const LineForm& form, int64_t planes,
-                                           const PlaneOf& plane_of, Compute<S>* lines) {
+DW_INLINE LineBlock<Compute<S>> pack_block(const Sweep& rows, int64_t columns, const LineForm& form,
+                                           int64_t planes, const PlaneOf& plane_of,
+                                           Compute<S>* lines) {
   using T = Compute<S>;
   const int64_t end = rows.at + (rows.members - 1) * rows.step + rows.taps;
   LineBlock<T> block = {lines, form.phases * form.pitch, {max64(0, rows.at), 0}};
   block.points.end = max64(block.points.begin, min64(rows.points, end));
   const int64_t written = (planes - 1) * form.width + ceil_div(form.width, kLanes<T>) * kLanes<T>;
   for (int64_t phase = 0; phase < form.phases; ++phase) {
-    const int64_t first = form.begin + phase * spacing % form.step;
+    const int64_t first = form.begin + phase * form.spacing % form.step;
     const Range valid = inside(first, form.step, columns, form.width);
     T* line = lines + phase * form.pitch;
     for (int64_t point = block.points.begin; point < block.points.end; ++point) {
@@ -133,6 +120,11 @@ DW_INLINE LineBlock<Compute<S>> pack_block(const Sweep& rows, int64_t columns, i
   }
   return block;
 }
+
+inline const LineForm& form_of(const Plan& plan, const Share& share) {
+  return plan.forms[share.col_block];
+}
+inline int64_t planes_of(const Share& share) { return share.channels.end - share.channels.begin; }
 
 // The planes of one side of the operator that a share's copy m of its channels takes.
 template <class S>

@@ -1,11 +1,11 @@
-// The filter and bias gradient over NHWC memory. No include guard: see each_isa.h.
+// The filter and bias gradient with vectors of adjacent channels. No include guard: see each_isa.h.
 //
 // df[kh, kw, o] is the sum over (n, oh, ow) of grad[n, oh, ow, o] * x[n, ih, iw, channel of o].
 // A task is a group of units (kernels.h) and a chunk of channels. Its sums stay in scratch, small
 // enough for the caches, while the rows of grad pass by once, in register tiles.
 
 template <class S>
-struct NhwcFilter {
+struct ChannelFilter {
   using T = Compute<S>;
   const FilterCall& call;
   RowForm<S> grad_form;
@@ -14,26 +14,31 @@ struct NhwcFilter {
   PickedLanes<S>* grad_picked;  // [vectors of a chunk]: grad
   TileLine<T>* lines;           // [kh]
   uint32_t* masks;              // [taps of a sweep]
-  T* grad_line;                 // [columns of a share, width]: where grad needs another form
-  T* sums;                      // [taps + 1, vectors * lanes of a vector]; the last is the bias
+  T* grad_line;  // [rows (whole_rows) or 1, columns of a share, width]: grad in another form
+  T* sums;       // [taps + 1, vectors * lanes of a vector]; the last is the bias
   int64_t tap_pitch;
   int64_t bytes;
 
-  NhwcFilter(const FilterCall& filter_call, int64_t channels, void* memory) : call(filter_call) {
+  ChannelFilter(const FilterCall& filter_call, int64_t channels, void* memory) : call(filter_call) {
     const Plan& plan = call.plan;
     const Problem& problem = plan.problem;
     const int64_t count = channels * problem.multiplier;
     const int64_t vectors = ceil_div(count, kLanes<T>);
-    grad_form = {problem.lanes(), count, 1};
+    const bool planar = !problem.channels_last;
+    grad_form = {problem.lanes(), problem.rows.output, problem.cols.output, planar, count, 1};
     tap_pitch = vectors * kLanes<T>;
     Carver carver = {static_cast<char*>(memory), 0};
     picked = carver.take<PickedLanes<S>>(vectors);
     grad_picked = carver.take<PickedLanes<S>>(vectors);
     lines = carver.take<TileLine<T>>(problem.rows.kernel);
     masks = carver.take<uint32_t>(plan.cols.most_taps);
-    grad_line = carver.take<T>(grad_form.in_place() ? 0 : plan.cols.block * grad_form.width());
+    const int64_t pixels = (plan.whole_rows ? plan.rows.block : 1) * plan.cols.block;
+    grad_line = carver.take<T>(grad_form.in_place() ? 0 : pixels * grad_form.width());
     sums = carver.take<T>((problem.taps() + 1) * tap_pitch);
-    ring = row_ring(plan, RowForm<S>{problem.channels, count, problem.multiplier}, picked, carver);
+    const RowForm<S> form = {
+        problem.channels,  problem.rows.input, problem.cols.input, planar, count,
+        problem.multiplier};
+    ring = RowRing<S>(plan, form, picked, carver);
     bytes = carver.used;
   }
 
@@ -51,22 +56,28 @@ struct NhwcFilter {
 
   void add_share(const Share& share) {
     const Plan& plan = call.plan;
-    const Problem& problem = plan.problem;
     const int64_t channel = share.channels.begin;
-    ring.begin(plan, static_cast<const S*>(call.input) + channel, share);
+    const int64_t pixels = share.cols.end - share.cols.begin;
+    if (call.filter_gradient) {
+      ring.begin(plan, static_cast<const S*>(call.input), share, channel);
+    }
+    const S* tensor = static_cast<const S*>(call.grad) +
+                      grad_form.channel_offset(share.image, channel * plan.problem.multiplier);
+    if (plan.whole_rows) {
+      write_pixels(tensor + grad_form.pixel_offset(share.rows.begin, 0),
+                   (share.rows.end - share.rows.begin) * pixels, grad_form, grad_picked, grad_line);
+    }
+    const T* line = grad_line;
     for (int64_t row = share.rows.begin; row < share.rows.end; ++row) {
-      const int64_t pixel =
-          (share.image * problem.rows.output + row) * problem.cols.output + share.cols.begin;
-      const S* grad =
-          static_cast<const S*>(call.grad) + pixel * problem.lanes() + channel * problem.multiplier;
-      const T* line = reinterpret_cast<const T*>(grad);
-      const int64_t pixels = share.cols.end - share.cols.begin;
-      if (!grad_form.in_place()) {
-        write_row(grad, pixels, grad_form, grad_picked, grad_line);
-        line = grad_line;
+      const S* grad = tensor + grad_form.pixel_offset(row, share.cols.begin);
+      if (grad_form.in_place()) {
+        line = reinterpret_cast<const T*>(grad);
+      } else if (!plan.whole_rows) {
+        write_pixels(grad, pixels, grad_form, grad_picked, grad_line);
       }
       if (call.bias_gradient) add_to_bias(line, pixels);
       if (call.filter_gradient) add_row(share, row, line);
+      if (plan.whole_rows) line += pixels * grad_form.width();
     }
   }
 
@@ -113,27 +124,27 @@ struct NhwcFilter {
     for (int64_t tap = 0; tap <= call.plan.problem.taps(); ++tap) {
       for (int64_t v = 0; v * kLanes<T> < grad_form.count; ++v) {
         store_lanes(partial + tap * call.plan.problem.lanes() + first_lane<T>(v, grad_form.count),
-                    load(sums + tap * tap_pitch + v * kLanes<T>), grad_picked[v].lanes);
+                    load(sums + tap * tap_pitch + v * kLanes<T>), lanes_used<T>(grad_form.count));
       }
     }
   }
 };
 
 template <class S>
-int64_t filter_nhwc_scratch_bytes(const FilterCall& call) {
+int64_t channel_filter_scratch_bytes(const FilterCall& call) {
   const int64_t last = last_chunk(call.plan.problem.channels, call.plan.chunk);
-  return max64(NhwcFilter<S>(call, call.plan.chunk, nullptr).bytes,
-               NhwcFilter<S>(call, last, nullptr).bytes);
+  return max64(ChannelFilter<S>(call, call.plan.chunk, nullptr).bytes,
+               ChannelFilter<S>(call, last, nullptr).bytes);
 }
 
 template <class S>
-void filter_nhwc_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
+void channel_filter_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
   const Problem& problem = call.plan.problem;
   const int64_t chunks = call.plan.chunks();
   for (int64_t task = begin; task < end; ++task) {
     const int64_t group = task / chunks;
     const int64_t channel = task % chunks * call.plan.chunk;
-    NhwcFilter<S> filter(call, min64(call.plan.chunk, problem.channels - channel), memory);
+    ChannelFilter<S> filter(call, min64(call.plan.chunk, problem.channels - channel), memory);
     filter.run(group * call.group_units, min64(call.plan.units(), (group + 1) * call.group_units),
                task % chunks);
     filter.write_sums(static_cast<Compute<S>*>(call.partials) +

@@ -1,15 +1,16 @@
-// The gathering pass (window.h) over NCHW memory. No include guard: see each_isa.h.
+// The gathering pass (window.h) over NCHW memory with vectors of
+// adjacent columns, for few channels. No include guard: see each_isa.h.
 //
 // A share is one plane, or a few narrow ones side by side. Its rows come in blocks of a sweep,
-// whose source is packed into lines (lines_nchw.h); the tiles then run down the rows.
+// whose source is packed into lines (lines.h); the tiles then run down the rows.
 
 template <class S>
-struct NchwGather {
+struct ColumnGather {
   using T = Compute<S>;
   const GatherCall& call;
   const bool plain;   // weights that are not finite, or lines out of proportion: no packed lines
   T* lines;           // [rows of a block, phases, pitch]
-  T* results;         // [column classes, members of a block, lanes]: if not written in place
+  T* results;         // [classes of columns (sums_copies) or 1, members of a block, lanes]
   T* weights;         // [taps, one vector for all lanes, or lanes]
   T* bias;            // [one vector for all lanes, or lanes]
   TileLine<T>* list;  // [kw]
@@ -18,14 +19,15 @@ struct NchwGather {
   int64_t weights_of;  // the output channel that they begin with
   int64_t bytes;
 
-  NchwGather(const GatherCall& gather_call, void* memory)
+  ColumnGather(const GatherCall& gather_call, void* memory)
       : call(gather_call), plain(!gather_call.finite_filter || !gather_call.plan.packs) {
     const Plan& plan = call.plan;
     tap_pitch = plan.chunk == 1 ? kLanes<T> : plan.most_lanes;
     weights_of = -1;
     Carver carver = {static_cast<char*>(memory), 0};
     lines = carver.take<T>(plain ? 0 : plan.block_lines * plan.line_pitch);
-    results = carver.take<T>(plan.cols.class_count * plan.block_members * plan.most_lanes);
+    results = carver.take<T>((plan.sums_copies ? plan.cols.class_count : 1) * plan.block_members *
+                             plan.most_lanes);
     weights = carver.take<T>(plain ? 0 : plan.problem.taps() * tap_pitch);
     bias = carver.take<T>(tap_pitch);
     list = carver.take<TileLine<T>>(plan.problem.cols.kernel);
@@ -33,8 +35,6 @@ struct NchwGather {
     bytes = carver.used;
   }
 
-  const LineForm& form_of(const Share& share) const { return call.plan.forms[share.col_block]; }
-  int64_t planes_of(const Share& share) const { return share.channels.end - share.channels.begin; }
   Planes<const S> sources(const Share& share, int64_t m) const {
     const Plan& plan = call.plan;
     const int64_t size = plan.rows.gather.sources * plan.cols.gather.sources;
@@ -57,7 +57,7 @@ struct NchwGather {
   void run(const Share& share) {
     const Plan& plan = call.plan;
     if (!plan.rows.covered || !plan.cols.covered) fill(share);
-    if (form_of(share).lanes == 0) return;  // columns that meet nothing
+    if (form_of(call.plan, share).lanes == 0) return;  // columns that meet nothing
     for_each_block(plan, share, [&](const Sweep& rows) {
       const bool forward = plan.rows.gather.forward;
       LineBlock<T> block{};
@@ -85,22 +85,21 @@ struct NchwGather {
 
   LineBlock<T> pack(const Share& share, const Sweep& rows, int64_t m) {
     const AxisPlan& cols = call.plan.cols;
-    return pack_block<S>(rows, cols.gather.sources, cols.classes[0].spacing, form_of(share),
-                         planes_of(share), sources(share, m), lines);
+    return pack_block<S>(rows, cols.gather.sources, form_of(call.plan, share), planes_of(share),
+                         sources(share, m), lines);
   }
 
   // Copy m of the channels. In the input gradient all copies are summed.
   void gather_block(const Share& share, const Sweep& rows, const LineBlock<T>& block, int64_t m) {
     const Plan& plan = call.plan;
-    const LineForm& form = form_of(share);
-    const bool forward = plan.rows.gather.forward;
-    const bool last = forward || m == plan.problem.multiplier - 1;
-    const bool add = !forward && m > 0;
+    const LineForm& form = form_of(call.plan, share);
+    const bool last = !plan.sums_copies || m == plan.problem.multiplier - 1;
+    const bool add = plan.sums_copies && m > 0;
     if (!plain) expand_weights(share, m);
     for (int64_t i = 0; i < plan.cols.class_count; ++i) {
       const TapClass cols = restricted(plan.cols.classes[i], share.cols);
       if (cols.members == 0) continue;
-      T* result = results + i * plan.block_members * plan.most_lanes;
+      T* result = results + (plan.sums_copies ? i * plan.block_members * plan.most_lanes : 0);
       if (plain) {
         plain_gather(share, rows, cols, m, add, result);
       } else {
@@ -124,9 +123,8 @@ struct NchwGather {
 
   // Whether a tile can write its results where they belong.
   bool in_place(const TapClass& cols) const {
-    const bool sums_copies = !call.plan.rows.gather.forward && call.plan.problem.multiplier > 1;
-    return !sums_copies && sizeof(S) == sizeof(T) && call.plan.chunk == 1 && cols.pitch == 1 &&
-           cols.members >= kLanes<T>;
+    return !call.plan.sums_copies && sizeof(S) == sizeof(T) && call.plan.chunk == 1 &&
+           cols.pitch == 1 && cols.members >= kLanes<T>;
   }
 
   // Weights and bias as vectors: lane by lane where a line holds several planes.
@@ -138,9 +136,9 @@ struct NchwGather {
     for (int64_t g = 0; g < planes_of(share); ++g) {
       const T* filter = static_cast<const T*>(call.filter) + first + g * problem.multiplier;
       for (int64_t t = 0; t < problem.taps(); ++t, filter += problem.lanes()) {
-        spread(*filter, g, form_of(share), weights + t * tap_pitch);
+        spread(*filter, g, form_of(call.plan, share), weights + t * tap_pitch);
       }
-      spread(bias_of(share, g, m), g, form_of(share), bias);
+      spread(bias_of(share, g, m), g, form_of(call.plan, share), bias);
     }
   }
 
@@ -158,7 +156,7 @@ struct NchwGather {
                     bool add, T* result) const {
     const Plan& plan = call.plan;
     const Problem& problem = plan.problem;
-    const LineForm& form = form_of(share);
+    const LineForm& form = form_of(call.plan, share);
     for (int64_t i = 0; i < rows.members; ++i, result += plan.most_lanes) {
       for (int64_t g = 0; g < planes_of(share); ++g) {
         T* to = result + g * form.width;
@@ -193,7 +191,7 @@ struct NchwGather {
     for (int64_t i = 0; i < rows.members; ++i, result += plan.most_lanes) {
       const int64_t at = (rows.first + i * rows.pitch) * plan.cols.gather.destinations + cols.first;
       for (int64_t g = 0; g < planes_of(share); ++g) {
-        write_strided(result + g * form_of(share).width, cols.members,
+        write_strided(result + g * form_of(call.plan, share).width, cols.members,
                       destinations(share, m)(g) + at, cols.pitch);
       }
     }
@@ -201,14 +199,14 @@ struct NchwGather {
 };
 
 template <class S>
-int64_t nchw_scratch_bytes(const GatherCall& call) {
-  return NchwGather<S>(call, nullptr).bytes;
+int64_t column_gather_scratch_bytes(const GatherCall& call) {
+  return ColumnGather<S>(call, nullptr).bytes;
 }
 
 // Shares of the same channels follow each other: they share the expanded weights.
 template <class S>
-void nchw_run(const GatherCall& call, int64_t begin, int64_t end, void* memory) {
-  NchwGather<S> gather(call, memory);
+void column_gather_run(const GatherCall& call, int64_t begin, int64_t end, void* memory) {
+  ColumnGather<S> gather(call, memory);
   const int64_t units = call.plan.units();
   for (int64_t task = begin; task < end; ++task) {
     gather.run(share_of(call.plan, task % units, task / units));

@@ -1,10 +1,11 @@
-// The gathering pass (window.h) over NHWC memory. No include guard: see each_isa.h.
+// The gathering pass (window.h) with vectors of adjacent channels. No include guard: see
+// each_isa.h.
 //
 // Each destination row of a share lists the source rows that it meets; the columns come in sweeps,
 // cut into register tiles.
 
 template <class S>
-struct NhwcGather {
+struct ChannelGather {
   using T = Compute<S>;
   const GatherCall& call;
   RowForm<S> source_form;
@@ -15,19 +16,23 @@ struct NhwcGather {
   uint32_t* masks;         // [taps of a sweep]
   T* weights;              // [taps, vector]: where a chunk has fewer channels than a vector
   T* bias;                 // [vector]
-  T* result;               // [columns of a share, width]: where results need another form
+  T* result;  // [rows (whole_rows) or 1, columns of a share, width]: results need another form
   int64_t bytes;
 
   // Lays out the scratch for shares of `channels` input channels; memory null: to learn its size.
-  NhwcGather(const GatherCall& gather_call, int64_t channels, void* memory) : call(gather_call) {
+  ChannelGather(const GatherCall& gather_call, int64_t channels, void* memory) : call(gather_call) {
     const Plan& plan = call.plan;
     const Problem& problem = plan.problem;
     const int64_t count = channels * problem.multiplier;
     const bool forward = plan.rows.gather.forward;
-    source_form = {forward ? problem.channels : problem.lanes(), count,
-                   forward ? problem.multiplier : 1};
-    result_form = {forward ? problem.lanes() : problem.channels, count,
-                   forward ? 1 : problem.multiplier};
+    const bool planar = !problem.channels_last;
+    const RowForm<S> input = {
+        problem.channels,  problem.rows.input, problem.cols.input, planar, count,
+        problem.multiplier};
+    const RowForm<S> output = {
+        problem.lanes(), problem.rows.output, problem.cols.output, planar, count, 1};
+    source_form = forward ? input : output;
+    result_form = forward ? output : input;
     Carver carver = {static_cast<char*>(memory), 0};
     picked = carver.take<PickedLanes<S>>(ceil_div(count, kLanes<T>));
     lines = carver.take<TileLine<T>>(problem.rows.kernel);
@@ -35,8 +40,9 @@ struct NhwcGather {
     const int64_t vectors = count < kLanes<T> ? problem.taps() : 0;
     weights = carver.take<T>(vectors * kLanes<T>);
     bias = carver.take<T>(kLanes<T>);
-    result = carver.take<T>(result_form.in_place() ? 0 : plan.cols.block * result_form.width());
-    ring = row_ring(plan, source_form, picked, carver);
+    const int64_t pixels = (plan.whole_rows ? plan.rows.block : 1) * plan.cols.block;
+    result = carver.take<T>(result_form.in_place() ? 0 : pixels * result_form.width());
+    ring = RowRing<S>(plan, source_form, picked, carver);
     bytes = carver.used;
   }
 
@@ -60,20 +66,25 @@ struct NhwcGather {
       }
     }
     if (!source_form.in_place()) fill_picked_lanes(picked, count, source_form.repeat);
-    ring.begin(plan, static_cast<const S*>(call.source) + (forward ? channel : lane), share);
-    const Gather& across = plan.cols.gather;
+    ring.begin(plan, static_cast<const S*>(call.source), share, forward ? channel : lane);
+    const bool in_place = result_form.in_place();
+    S* tensor = static_cast<S*>(call.destination) +
+                result_form.channel_offset(share.image, forward ? lane : channel);
+    const int64_t pixels = share.cols.end - share.cols.begin;
+    T* results = result;
     for (int64_t row = share.rows.begin; row < share.rows.end; ++row) {
-      const int64_t pixel =
-          (share.image * plan.rows.gather.destinations + row) * across.destinations +
-          share.cols.begin;
-      S* destination = static_cast<S*>(call.destination) + pixel * result_form.channels +
-                       (forward ? lane : channel);
-      const bool in_place = result_form.in_place();
-      gather_row(share, row, filter, weight_pitch, offset,
-                 in_place ? reinterpret_cast<T*>(destination) : result);
-      if (!in_place) {
-        store_row(result, share.cols.end - share.cols.begin, result_form, destination);
+      S* destination = tensor + result_form.pixel_offset(row, share.cols.begin);
+      if (in_place) results = reinterpret_cast<T*>(destination);
+      gather_row(share, row, filter, weight_pitch, offset, results);
+      if (plan.whole_rows) {
+        results += pixels * result_form.width();
+      } else if (!in_place) {
+        store_pixels(result, pixels, result_form, destination);
       }
+    }
+    if (plan.whole_rows) {
+      store_pixels(result, (share.rows.end - share.rows.begin) * pixels, result_form,
+                   tensor + result_form.pixel_offset(share.rows.begin, 0));
     }
   }
 
@@ -114,18 +125,18 @@ struct NhwcGather {
 };
 
 template <class S>
-int64_t nhwc_scratch_bytes(const GatherCall& call) {
+int64_t channel_gather_scratch_bytes(const GatherCall& call) {
   const int64_t last = last_chunk(call.plan.problem.channels, call.plan.chunk);
-  return max64(NhwcGather<S>(call, call.plan.chunk, nullptr).bytes,
-               NhwcGather<S>(call, last, nullptr).bytes);
+  return max64(ChannelGather<S>(call, call.plan.chunk, nullptr).bytes,
+               ChannelGather<S>(call, last, nullptr).bytes);
 }
 
 // Chunks of the same pixels follow each other: they share memory lines and pages.
 template <class S>
-void nhwc_run(const GatherCall& call, int64_t begin, int64_t end, void* memory) {
+void channel_gather_run(const GatherCall& call, int64_t begin, int64_t end, void* memory) {
   const int64_t chunks = call.plan.chunks();
   for (int64_t task = begin; task < end; ++task) {
     const Share share = share_of(call.plan, task / chunks, task % chunks);
-    NhwcGather<S>(call, share.channels.end - share.channels.begin, memory).run(share);
+    ChannelGather<S>(call, share.channels.end - share.channels.begin, memory).run(share);
   }
 }

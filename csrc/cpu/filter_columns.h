@@ -1,12 +1,13 @@
-// The filter and bias gradient over NCHW memory. No include guard: see each_isa.h.
+// The filter and bias gradient over NCHW memory with vectors of
+// adjacent columns, for few channels. No include guard: see each_isa.h.
 //
 // df[kh, kw, o] is the dot product of a grad plane with a shifted input plane. Both are packed into
-// lines (lines_nchw.h), grad with zeros behind each plane; the tiles run down the rows and leave a
+// lines (lines.h), grad with zeros behind each plane; the tiles run down the rows and leave a
 // vector of sums per tap. Padding and those zeros are multiplied; where anything they meet is not
 // finite, a sum comes out that is not, and the task is done again without them.
 
 template <class S>
-struct NchwFilter {
+struct ColumnFilter {
   using T = Compute<S>;
   static constexpr int kWidth = kLanes<T>;
   static constexpr int64_t kCopies = 8;  // output channels of an input channel that share its lines
@@ -20,7 +21,7 @@ struct NchwFilter {
   int64_t tap_pitch;
   int64_t bytes;
 
-  NchwFilter(const FilterCall& filter_call, void* memory) : call(filter_call) {
+  ColumnFilter(const FilterCall& filter_call, void* memory) : call(filter_call) {
     const Plan& plan = call.plan;
     const int64_t copies = min64(kCopies, plan.problem.multiplier);
     tap_pitch = plan.chunk == 1 ? kWidth : plan.most_lanes;
@@ -34,8 +35,6 @@ struct NchwFilter {
     bytes = carver.used;
   }
 
-  const LineForm& form_of(const Share& share) const { return call.plan.forms[share.col_block]; }
-  int64_t planes_of(const Share& share) const { return share.channels.end - share.channels.begin; }
   Planes<const S> inputs(const Share& share) const {
     const Problem& problem = call.plan.problem;
     return Planes<const S>::input(const_cast<void*>(call.input), problem, share,
@@ -114,8 +113,8 @@ struct NchwFilter {
         return;
       }
       const LineBlock<T> block =
-          pack_block<S>(rows, plan.problem.cols.input, cols.spacing, form_of(share),
-                        planes_of(share), inputs(share), lines);
+          pack_block<S>(rows, plan.problem.cols.input, form_of(call.plan, share), planes_of(share),
+                        inputs(share), lines);
       for (int64_t m = copies.begin; m < copies.end; ++m) {
         add_block(share, rows, cols, block, m, sums_of(m - copies.begin));
       }
@@ -127,7 +126,7 @@ struct NchwFilter {
   void add_block(const Share& share, const Sweep& rows, const TapClass& cols,
                  const LineBlock<T>& block, int64_t m, T* total) {
     const Problem& problem = call.plan.problem;
-    const LineForm& form = form_of(share);
+    const LineForm& form = form_of(call.plan, share);
     T* line = grads;
     for (int64_t i = 0; i < rows.members; ++i, line += form.lanes) {
       const int64_t at = (rows.first + i * rows.pitch) * problem.cols.output + cols.first;
@@ -136,7 +135,7 @@ struct NchwFilter {
         const int64_t begin = g * form.width;
         zero(line + end, begin - end);
         end = begin + cols.members;
-        read_strided(gradients(share, m)(g) + at, cols.pitch, cols.members, line + begin);
+        widen_all(gradients(share, m)(g) + at, cols.members, line + begin);
       }
       zero(line + end, form.lanes - end);
     }
@@ -157,7 +156,7 @@ struct NchwFilter {
         for (int64_t u = 0; u < cols.taps; ++u) {
           const int64_t tap = (rows.index + t * rows.index_step) * problem.cols.kernel +
                               cols.index + u * cols.index_step;
-          total[tap * tap_pitch + first_of(share, g)] +=
+          total[tap * tap_pitch + lanes_of(share, g).begin] +=
               plain_dot(gradients(share, m)(g), inputs(share)(g), rows, cols, t, u);
         }
       }
@@ -176,18 +175,17 @@ struct NchwFilter {
       const S* x = input + (rows.origin + point * rows.spacing) * problem.cols.input + first;
       const S* g = grad + (rows.first + i * rows.pitch) * problem.cols.output + cols.first;
       for (int64_t j = valid.begin; j < valid.end; ++j) {
-        sum += to_compute(g[j * cols.pitch]) * to_compute(x[j * cols.step]);
+        sum += to_compute(g[j]) * to_compute(x[j * cols.step]);
       }
     }
     return sum;
   }
 
-  // Where the sums of plane g begin among those of a tap, and how many there are.
-  int64_t first_of(const Share& share, int64_t g) const {
-    return call.plan.chunk == 1 ? 0 : g * form_of(share).width;
-  }
-  int64_t lanes_of(const Share& share) const {
-    return call.plan.chunk == 1 ? kWidth : min64(form_of(share).width, tap_pitch);
+  // Which of the sums of a tap are those of plane g.
+  Range lanes_of(const Share& share, int64_t g) const {
+    if (call.plan.chunk == 1) return {0, kWidth};
+    const int64_t width = form_of(call.plan, share).width;
+    return {g * width, min64((g + 1) * width, tap_pitch)};
   }
 
   void write_sums(const Share& share, Range copies, T* partial) const {
@@ -198,9 +196,9 @@ struct NchwFilter {
         const int64_t lane = (share.channels.begin + g) * problem.multiplier + m;
         const int64_t copy = m - copies.begin;
         for (int64_t tap = 0; tap < taps; ++tap) {
-          const T* values = sums_of(copy) + tap * tap_pitch + first_of(share, g);
-          const int64_t count = min64(lanes_of(share), tap_pitch - first_of(share, g));
-          partial[tap * problem.lanes() + lane] = sum_of(values, count);
+          const Range lanes = lanes_of(share, g);
+          partial[tap * problem.lanes() + lane] =
+              sum_of(sums_of(copy) + tap * tap_pitch + lanes.begin, lanes.end - lanes.begin);
         }
         partial[taps * problem.lanes() + lane] =
             sum_of(bias_sums + (copy * call.plan.chunk + g) * kWidth, kWidth);
@@ -218,15 +216,15 @@ struct NchwFilter {
 };
 
 template <class S>
-int64_t filter_nchw_scratch_bytes(const FilterCall& call) {
-  return NchwFilter<S>(call, nullptr).bytes;
+int64_t column_filter_scratch_bytes(const FilterCall& call) {
+  return ColumnFilter<S>(call, nullptr).bytes;
 }
 
 template <class S>
-void filter_nchw_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
+void column_filter_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
   const Problem& problem = call.plan.problem;
   const int64_t chunks = call.plan.chunks();
-  NchwFilter<S> filter(call, memory);
+  ColumnFilter<S> filter(call, memory);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t group = task / chunks;
     filter.run(

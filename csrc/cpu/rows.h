@@ -1,0 +1,254 @@
+// Rows of pixels in the form that the tiles of the channel kernels want: the compute type, one
+// value per output channel, one vector of them at the least. No include guard: see each_isa.h.
+//
+// NHWC rows that have this form are used where they are. Others are rewritten once per share:
+// 16-bit values widened, channels repeated `repeat` times (the input side, multiplier > 1), fewer
+// channels than a vector filled up, NCHW planes transposed. Source rows wait in a ring until no
+// window sees them any more.
+
+// How many lanes of a vector are channels.
+template <class T>
+DW_INLINE int lanes_used(int64_t count) {
+  return static_cast<int>(min64(kLanes<T>, count));
+}
+
+// Where the output channels of one vector come from in a pixel of the input: lane i shows channel
+// (first output channel + i) / multiplier.
+template <class S>
+struct PickedLanes {
+  using T = Compute<S>;
+  int64_t channel;  // the first that is read
+  int channels;     // how many are read
+  Index<T> pick;    // lane -> channel, counted from `channel`
+  DW_INLINE Vector<T> source(const S* pixel) const {
+    return permute(load_lanes(pixel + channel, 0, channels), pick);
+  }
+};
+
+// One entry per vector of `count` output channels, which begin at a whole input channel.
+template <class S>
+void fill_picked_lanes(PickedLanes<S>* table, int64_t count, int64_t multiplier) {
+  constexpr int kWidth = kLanes<Compute<S>>;
+  for (int64_t v = 0; v * kWidth < count; ++v) {
+    const int64_t lane = first_lane<Compute<S>>(v, count);
+    PickedLanes<S>& entry = table[v];
+    entry.channel = lane / multiplier;
+    for (int i = 0; i < kWidth; ++i) {
+      const int64_t last = lane + min64(i, lanes_used<Compute<S>>(count) - 1);
+      entry.pick[i] = static_cast<int>(last / multiplier - entry.channel);
+    }
+    entry.channels = static_cast<int>(entry.pick[kWidth - 1]) + 1;
+  }
+}
+
+// One side of a pass: how its tensor lies in memory and what the tiles see of it.
+template <class S>
+struct RowForm {
+  int64_t channels;  // of the tensor
+  int64_t rows;
+  int64_t cols;
+  bool planar;     // NCHW
+  int64_t count;   // values per pixel that the tiles see: output channels of a chunk
+  int64_t repeat;  // count / channels of the chunk
+
+  DW_INLINE int64_t width() const { return max64(count, kLanes<Compute<S>>); }
+  DW_INLINE bool in_place() const {
+    return !planar && sizeof(S) == sizeof(Compute<S>) && repeat == 1 && count >= kLanes<Compute<S>>;
+  }
+  DW_INLINE int64_t pitch() const { return in_place() ? channels : width(); }
+
+  // Elements from channel to channel, and before a channel, an image, or a pixel of an image.
+  DW_INLINE int64_t plane() const { return rows * cols; }
+  DW_INLINE int64_t channel_offset(int64_t image, int64_t channel) const {
+    return image * channels * plane() + (planar ? channel * plane() : channel);
+  }
+  DW_INLINE int64_t pixel_offset(int64_t row, int64_t col) const {
+    return (row * cols + col) * (planar ? 1 : channels);
+  }
+};
+
+// Writes neighbouring pixels to `line`: [pixels, width]. `picked`: NHWC, lane tables for form.count
+// and form.repeat.
+template <class S>
+void write_pixels(const S* from, int64_t pixels, const RowForm<S>& form,
+                  const PickedLanes<S>* picked, Compute<S>* line) {
+  using T = Compute<S>;
+  constexpr int kWidth = kLanes<T>;
+  if (form.planar) {
+    for (int64_t v = 0; v * kWidth < form.count; ++v) {
+      const int64_t lane = first_lane<T>(v, form.count);
+      const S* planes[kWidth];
+      for (int i = 0; i < kWidth; ++i) {
+        const int64_t last = lane + min64(i, lanes_used<T>(form.count) - 1);
+        planes[i] = from + last / form.repeat * form.plane();
+      }
+      planes_to_pixels(planes, pixels, form.width(), line + lane);
+    }
+    return;
+  }
+  const bool whole = form.repeat == 1 && form.count >= kWidth;
+  for (int64_t i = 0; i < pixels; ++i, from += form.channels, line += form.width()) {
+    for (int64_t v = 0; v * kWidth < form.count; ++v) {
+      const int64_t lane = first_lane<T>(v, form.count);
+      store(line + lane, whole ? load(from + lane) : picked[v].source(from));
+    }
+  }
+}
+
+// Sums the values of each pixel of a line in groups of `repeat`, in place.
+template <class T>
+void sum_copies(T* line, int64_t pixels, int64_t width, int64_t channels, int64_t repeat) {
+  for (int64_t i = 0; i < pixels; ++i, line += width) {
+    for (int64_t c = 0; c < channels; ++c) {
+      T sum = line[c * repeat];
+      for (int64_t m = 1; m < repeat; ++m) sum += line[c * repeat + m];
+      line[c] = sum;
+    }
+  }
+}
+
+// Stores finished pixels. Where repeat > 1 (the input side) their values are summed in groups.
+template <class S>
+void store_pixels(Compute<S>* line, int64_t pixels, const RowForm<S>& form, S* to) {
+  using T = Compute<S>;
+  constexpr int kWidth = kLanes<T>;
+  const int64_t channels = form.count / form.repeat;
+  const int used = lanes_used<T>(channels);
+  if (form.repeat > 1) sum_copies(line, pixels, form.width(), channels, form.repeat);
+  if (form.planar) {
+    for (int64_t v = 0; v * kWidth < channels; ++v) {
+      const int64_t lane = first_lane<T>(v, channels);
+      pixels_to_planes(line + lane, form.width(), pixels, used, form.plane(),
+                       to + lane * form.plane());
+    }
+    return;
+  }
+  for (int64_t i = 0; i < pixels; ++i, line += form.width(), to += form.channels) {
+    if (channels < kWidth) {
+      store_lanes(to, load(line), used);
+      continue;
+    }
+    for (int64_t v = 0; v * kWidth < channels; ++v) {
+      const int64_t lane = first_lane<T>(v, channels);
+      store(to + lane, load(line + lane));
+    }
+  }
+}
+
+// `rows` rows of `count` values, `stride` apart, as rows of one vector each, empty lanes zero.
+template <class T>
+DW_INLINE void fill_up(const T* values, int64_t rows, int64_t stride, int64_t count, T* vectors) {
+  for (int64_t i = 0; i < rows; ++i) {
+    store(vectors + i * kLanes<T>, load_lanes(values + i * stride, 0, static_cast<int>(count)));
+  }
+}
+
+// The source rows of one share.
+template <class S>
+struct RowRing {
+  RowForm<S> form;
+  const PickedLanes<S>* picked;
+  Compute<S>* lines;  // [slots, pixels, width]
+  int64_t* held;      // [slots]: the row that a slot holds, or -1
+  int64_t slots;
+  bool slot_by_tap;      // or by row: in turn
+  bool whole_rows;       // whether all rows of a share are rewritten at once
+  const S* image;        // row 0, column 0, first channel of the chunk
+  int64_t first_column;  // in sight
+  int64_t pixels;        // of a line: the columns in sight
+  int64_t last_class;    // of rows, see class_of
+
+  RowRing() = default;
+  // With its lines in scratch.
+  RowRing(const Plan& plan, const RowForm<S>& row_form, const PickedLanes<S>* table, Carver& carver)
+      : form(row_form),
+        picked(table),
+        slots(plan.row_slots),
+        slot_by_tap(plan.slot_by_tap),
+        whole_rows(plan.whole_rows),
+        last_class(-1) {
+    const int64_t most = whole_rows
+                             ? form.cols
+                             : sources_in_sight(plan.cols.gather, plan.cols.axis, plan.cols.block);
+    held = carver.take<int64_t>(slots);
+    lines = carver.take<Compute<S>>(form.in_place() ? 0 : slots * most * form.width());
+  }
+
+  // Turns to a share. `channel`: of the tensor, the first one of the chunk.
+  void begin(const Plan& plan, const S* tensor, const Share& share, int64_t channel) {
+    image = tensor + form.channel_offset(share.image, channel);
+    const Range columns =
+        whole_rows ? Range{0, form.cols} : sources_of(plan.cols.gather, plan.cols.axis, share.cols);
+    first_column = columns.begin;
+    pixels = columns.end - columns.begin;
+    for (int64_t i = 0; i < slots; ++i) held[i] = -1;
+    if (!whole_rows) return;
+    const Range rows = sources_of(plan.rows.gather, plan.rows.axis, share.rows);
+    for (int64_t row = rows.begin; row < rows.end; ++row) held[row % slots] = row;
+    // the lines of a share stand side by side, whichever slot comes first
+    for (int64_t row = rows.begin; row < rows.end;) {
+      const int64_t count = min64(rows.end - row, slots - row % slots);
+      write_pixels(image + form.pixel_offset(row, 0), count * pixels, form, picked,
+                   lines + row % slots * pixels * form.width());
+      row += count;
+    }
+  }
+  DW_INLINE const Compute<S>* image_row(int64_t index) const {
+    return reinterpret_cast<const Compute<S>*>(image + form.pixel_offset(index, first_column));
+  }
+  // Row `index`, met through kernel row k.
+  DW_INLINE const Compute<S>* row(int64_t index, int64_t k) const {
+    if (form.in_place()) return image_row(index);
+    const int64_t slot = slot_by_tap ? k : index % slots;
+    Compute<S>* line = lines + slot * pixels * form.width();
+    if (held[slot] != index) {
+      held[slot] = index;
+      write_pixels(image + form.pixel_offset(index, first_column), pixels, form, picked, line);
+    }
+    return line;
+  }
+
+  // Lists the rows that a destination row meets; their taps are kernel_row_pitch apart. Returns how
+  // many, and the row after the last one in `next`.
+  int64_t list(const AxisPlan& axis, int64_t destination, Compute<S>* taps,
+               int64_t kernel_row_pitch, TileLine<Compute<S>>* lines_met, int64_t* next) {
+    *next = 0;
+    const TapClass* found = class_of(axis, destination);
+    if (!found) return 0;
+    const int64_t member = (destination - found->first) / found->pitch;
+    const int64_t position = found->position + member * found->step;
+    const Range valid = inside(position, found->spacing, form.rows, found->taps);
+    for (int64_t t = valid.begin; t < valid.end; ++t) {
+      const int64_t k = found->index + t * found->index_step;
+      *next = position + t * found->spacing + 1;
+      lines_met[t - valid.begin] = {row(*next - 1, k), taps + k * kernel_row_pitch};
+    }
+    return valid.end - valid.begin;
+  }
+
+  // The class that a destination is a member of, or null. Neighbours are mostly of neighbouring
+  // classes, so the search begins behind the one that was found last.
+  const TapClass* class_of(const AxisPlan& axis, int64_t destination) {
+    for (int64_t i = 0; i < axis.class_count; ++i) {
+      if (++last_class >= axis.class_count) last_class = 0;
+      const TapClass& taps = axis.classes[last_class];
+      const int64_t distance = destination - taps.first;
+      if (distance >= 0 && distance < taps.members * taps.pitch && distance % taps.pitch == 0) {
+        return &taps;
+      }
+    }
+    return nullptr;
+  }
+
+  // Lets a tile fetch ahead what the next destination row needs anew: `wanted` rows from `next` on,
+  // if rows are used in place; two at most.
+  DW_INLINE void fetch_ahead(int64_t next, int64_t wanted, Tile<Compute<S>>& tile) const {
+    if (!form.in_place()) return;
+    tile.ahead = image_row(next);
+    tile.ahead_lines = max64(0, min64(form.rows - next, min64(wanted, 2)));
+    tile.ahead_pitch = form.cols * form.channels;
+  }
+};
+
+// Channels of the last chunk. It may need more scratch than a whole one: narrower than a vector.
+inline int64_t last_chunk(int64_t channels, int64_t chunk) { return (channels - 1) % chunk + 1; }
