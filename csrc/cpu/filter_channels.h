@@ -13,8 +13,8 @@ struct ChannelFilter {
   PickedLanes<S>* picked;       // [vectors of a chunk]: input
   PickedLanes<S>* grad_picked;  // [vectors of a chunk]: grad
   TileLine<T>* lines;           // [kh]
-  uint32_t* masks;              // [taps of a sweep]
-  T* grad_line;  // [rows (whole_rows) or 1, columns of a share, width]: grad in another form
+  TileList<FilterTile, T> tiles;
+  T* grad_line;  // [rows, columns of a share, pitch]: grad in another form
   T* sums;       // [taps + 1, vectors * lanes of a vector]; the last is the bias
   int64_t tap_pitch;
   int64_t bytes;
@@ -25,19 +25,21 @@ struct ChannelFilter {
     const int64_t count = channels * problem.multiplier;
     const int64_t vectors = ceil_div(count, kLanes<T>);
     const bool planar = !problem.channels_last;
-    grad_form = {problem.lanes(), problem.rows.output, problem.cols.output, planar, count, 1};
+    grad_form = {
+        problem.lanes(), problem.rows.output, problem.cols.output, planar, count, 1, false};
     tap_pitch = vectors * kLanes<T>;
     Carver carver = {static_cast<char*>(memory), 0};
     picked = carver.take<PickedLanes<S>>(vectors);
     grad_picked = carver.take<PickedLanes<S>>(vectors);
     lines = carver.take<TileLine<T>>(problem.rows.kernel);
-    masks = carver.take<uint32_t>(plan.cols.most_taps);
+    tiles = TileList<FilterTile, T>(plan.cols.most_sweeps(), plan.cols.block, plan.cols.most_taps,
+                                    carver);
     const int64_t pixels = (plan.whole_rows ? plan.rows.block : 1) * plan.cols.block;
-    grad_line = carver.take<T>(grad_form.in_place() ? 0 : pixels * grad_form.width());
+    grad_line = carver.take<T>(grad_form.in_place() ? 0 : pixels * grad_form.pitch());
     sums = carver.take<T>((problem.taps() + 1) * tap_pitch);
     const RowForm<S> form = {
-        problem.channels,  problem.rows.input, problem.cols.input, planar, count,
-        problem.multiplier};
+        problem.channels,   problem.rows.input, problem.cols.input, planar, count,
+        problem.multiplier, plan.copies_rows};
     ring = RowRing<S>(plan, form, picked, carver);
     bytes = carver.used;
   }
@@ -60,6 +62,7 @@ struct ChannelFilter {
     const int64_t pixels = share.cols.end - share.cols.begin;
     if (call.filter_gradient) {
       ring.begin(plan, static_cast<const S*>(call.input), share, channel);
+      list_tiles(share);
     }
     const S* tensor = static_cast<const S*>(call.grad) +
                       grad_form.channel_offset(share.image, channel * plan.problem.multiplier);
@@ -67,17 +70,17 @@ struct ChannelFilter {
       write_pixels(tensor + grad_form.pixel_offset(share.rows.begin, 0),
                    (share.rows.end - share.rows.begin) * pixels, grad_form, grad_picked, grad_line);
     }
-    const T* line = grad_line;
+    T* line = grad_line;
     for (int64_t row = share.rows.begin; row < share.rows.end; ++row) {
       const S* grad = tensor + grad_form.pixel_offset(row, share.cols.begin);
       if (grad_form.in_place()) {
-        line = reinterpret_cast<const T*>(grad);
+        line = reinterpret_cast<T*>(const_cast<S*>(grad));  // only read
       } else if (!plan.whole_rows) {
         write_pixels(grad, pixels, grad_form, grad_picked, grad_line);
       }
       if (call.bias_gradient) add_to_bias(line, pixels);
-      if (call.filter_gradient) add_row(share, row, line);
-      if (plan.whole_rows) line += pixels * grad_form.width();
+      if (call.filter_gradient) add_row(row, line);
+      if (plan.whole_rows) line += pixels * grad_form.pitch();
     }
   }
 
@@ -97,26 +100,26 @@ struct ChannelFilter {
     }
   }
 
+  void list_tiles(const Share& share) {
+    const AxisPlan& cols = call.plan.cols;
+    tiles.clear();
+    for (int64_t i = 0; i < cols.class_count; ++i) {
+      for_each_sweep(cols.classes[i], share.cols, cols.gather.sources, [&](const Sweep& sweep) {
+        tiles.add(sweep, ring.form.pitch(), -ring.first_column * ring.form.pitch(),
+                  grad_form.pitch(), -share.cols.begin * grad_form.pitch(), tap_pitch);
+      });
+    }
+  }
+
   // `line`: the share's columns of grad.
-  void add_row(const Share& share, int64_t oh, const T* line) {
+  void add_row(int64_t oh, T* line) {
     const Plan& plan = call.plan;
     int64_t next;
     const int64_t count =
         ring.list(plan.rows, oh, sums, plan.problem.cols.kernel * tap_pitch, lines, &next);
-    for (int64_t i = 0; i < plan.cols.class_count; ++i) {
-      const auto run = [&](const Sweep& sweep) {
-        Tile<T> tile = tile_of<T>(sweep, ring.form.pitch(), ring.first_column, tap_pitch);
-        tile.lines = lines;
-        tile.line_count = count;
-        tile.lanes = grad_form.width();
-        tile.members =  // only read
-            const_cast<T*>(line) + (sweep.first - share.cols.begin) * grad_form.pitch();
-        tile.member_pitch = sweep.pitch * grad_form.pitch();
-        ring.fetch_ahead(next, plan.rows.gather.source_step, tile);
-        run_sweep<FilterTile>(tile, sweep, masks);
-      };
-      for_each_sweep(plan.cols.classes[i], share.cols, plan.cols.gather.sources, run);
-    }
+    TileRow<T> row = {line, lines, count, grad_form.width(), false, false, nullptr, nullptr, 0, 0};
+    ring.fetch_ahead(next, plan.rows.gather.source_step, row);
+    tiles.run(row);
   }
 
   // `partial`: [taps + 1, lanes], lane 0 of the chunk.

@@ -17,7 +17,7 @@ struct ColumnFilter {
   T* sums;            // [copies, taps, one vector for all lanes, or lanes]
   T* bias_sums;       // [copies, planes, vector]
   TileLine<T>* list;  // [kw]
-  uint32_t* masks;    // [taps of a sweep]
+  TileList<FilterTile, T> tiles;
   int64_t tap_pitch;
   int64_t bytes;
 
@@ -31,7 +31,7 @@ struct ColumnFilter {
     sums = carver.take<T>(copies * plan.problem.taps() * tap_pitch);
     bias_sums = carver.take<T>(copies * plan.chunk * kWidth);
     list = carver.take<TileLine<T>>(plan.problem.cols.kernel);
-    masks = carver.take<uint32_t>(plan.rows.most_taps);
+    tiles = TileList<FilterTile, T>(1, plan.block_members, plan.rows.most_taps, carver);
     bytes = carver.used;
   }
 
@@ -139,12 +139,12 @@ struct ColumnFilter {
       }
       zero(line + end, form.lanes - end);
     }
-    Tile<T> tile = block.tile(rows, cols, form, problem.cols.kernel, tap_pitch, total, list);
-    tile.same_taps = call.plan.chunk == 1;
-    tile.lanes = form.lanes;
-    tile.members = grads;
-    tile.member_pitch = form.lanes;
-    run_sweep<FilterTile>(tile, rows, masks);
+    TileRow<T> row = block.tiles(rows, cols, form, problem.cols.kernel, tap_pitch, form.lanes,
+                                 total, list, tiles);
+    row.same_taps = call.plan.chunk == 1;
+    row.lanes = form.lanes;
+    row.members = grads;
+    tiles.run(row);
   }
 
   // Tap by tap, without any padding.

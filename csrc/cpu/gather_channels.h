@@ -12,11 +12,11 @@ struct ChannelGather {
   RowForm<S> result_form;
   RowRing<S> ring;
   PickedLanes<S>* picked;  // [vectors of a chunk]
-  TileLine<T>* lines;      // [kh]
-  uint32_t* masks;         // [taps of a sweep]
-  T* weights;              // [taps, vector]: where a chunk has fewer channels than a vector
-  T* bias;                 // [vector]
-  T* result;  // [rows (whole_rows) or 1, columns of a share, width]: results need another form
+  TileLine<T>* lines;      // [rows at once, kh]
+  TileList<GatherTile, T> tiles;
+  T* weights;  // [taps, vector]: where a chunk has fewer channels than a vector
+  T* bias;     // [vector]
+  T* result;   // [rows (whole_rows) or 1, columns of a share, pitch]: results need another form
   int64_t bytes;
 
   // Lays out the scratch for shares of `channels` input channels; memory null: to learn its size.
@@ -27,23 +27,48 @@ struct ChannelGather {
     const bool forward = plan.rows.gather.forward;
     const bool planar = !problem.channels_last;
     const RowForm<S> input = {
-        problem.channels,  problem.rows.input, problem.cols.input, planar, count,
-        problem.multiplier};
-    const RowForm<S> output = {
-        problem.lanes(), problem.rows.output, problem.cols.output, planar, count, 1};
+        problem.channels,   problem.rows.input,         problem.cols.input, planar, count,
+        problem.multiplier, forward && plan.copies_rows};
+    const RowForm<S> output = {problem.lanes(),
+                               problem.rows.output,
+                               problem.cols.output,
+                               planar,
+                               count,
+                               1,
+                               !forward && plan.copies_rows};
     source_form = forward ? input : output;
     result_form = forward ? output : input;
     Carver carver = {static_cast<char*>(memory), 0};
     picked = carver.take<PickedLanes<S>>(ceil_div(count, kLanes<T>));
-    lines = carver.take<TileLine<T>>(problem.rows.kernel);
-    masks = carver.take<uint32_t>(plan.cols.most_taps);
+    lines = carver.take<TileLine<T>>(rows_at_once() * problem.rows.kernel);
+    tiles = TileList<GatherTile, T>(plan.cols.most_sweeps(), plan.cols.block, plan.cols.most_taps,
+                                    carver);
     const int64_t vectors = count < kLanes<T> ? problem.taps() : 0;
     weights = carver.take<T>(vectors * kLanes<T>);
     bias = carver.take<T>(kLanes<T>);
-    const int64_t pixels = (plan.whole_rows ? plan.rows.block : 1) * plan.cols.block;
-    result = carver.take<T>(result_form.in_place() ? 0 : pixels * result_form.width());
+    const int64_t pixels = (plan.whole_rows ? plan.rows.block : rows_at_once()) * plan.cols.block;
+    result = carver.take<T>(result_form.in_place() ? 0 : pixels * result_form.pitch());
     ring = RowRing<S>(plan, source_form, picked, carver);
     bytes = carver.used;
+  }
+
+  // The weights and bias of a chunk.
+  struct Weights {
+    const T* filter;  // [kh, kw, pitch]
+    const T* bias;    // or null
+    int64_t pitch;
+  };
+
+  // Those from output channel `lane` on, a whole vector of them at the least.
+  Weights weights_from(int64_t lane) {
+    const Problem& problem = call.plan.problem;
+    const int64_t count = source_form.count;
+    const T* filter = static_cast<const T*>(call.filter) + lane;
+    const T* offset = call.bias ? static_cast<const T*>(call.bias) + lane : nullptr;
+    if (count >= kLanes<T>) return {filter, offset, problem.lanes()};
+    fill_up(filter, problem.taps(), problem.lanes(), count, weights);
+    if (offset) fill_up(offset, 1, 0, count, bias);
+    return {weights, offset ? bias : nullptr, kLanes<T>};
   }
 
   void run(const Share& share) {
@@ -52,34 +77,36 @@ struct ChannelGather {
     const bool forward = plan.rows.gather.forward;
     const int64_t channel = share.channels.begin;
     const int64_t lane = channel * problem.multiplier;
-    const int64_t count = source_form.count;
-    const T* filter = static_cast<const T*>(call.filter) + lane;
-    const T* offset = call.bias ? static_cast<const T*>(call.bias) + lane : nullptr;
-    int64_t weight_pitch = problem.lanes();
-    if (count < kLanes<T>) {
-      fill_up(filter, problem.taps(), problem.lanes(), count, weights);
-      filter = weights;
-      weight_pitch = kLanes<T>;
-      if (offset) {
-        fill_up(offset, 1, 0, count, bias);
-        offset = bias;
-      }
-    }
-    if (!source_form.in_place()) fill_picked_lanes(picked, count, source_form.repeat);
+    const Weights weight = weights_from(lane);
+    const Gather& across = plan.cols.gather;
+    if (!source_form.in_place()) fill_picked_lanes(picked, source_form.count, source_form.repeat);
     ring.begin(plan, static_cast<const S*>(call.source), share, forward ? channel : lane);
+    tiles.clear();
+    for (int64_t i = 0; i < plan.cols.class_count; ++i) {
+      for_each_sweep(plan.cols.classes[i], share.cols, across.sources, [&](const Sweep& sweep) {
+        tiles.add(sweep, source_form.pitch(), -ring.first_column * source_form.pitch(),
+                  result_form.pitch(), -share.cols.begin * result_form.pitch(), weight.pitch);
+      });
+    }
     const bool in_place = result_form.in_place();
     S* tensor = static_cast<S*>(call.destination) +
                 result_form.channel_offset(share.image, forward ? lane : channel);
     const int64_t pixels = share.cols.end - share.cols.begin;
     T* results = result;
-    for (int64_t row = share.rows.begin; row < share.rows.end; ++row) {
+    int64_t count;
+    for (int64_t row = share.rows.begin; row < share.rows.end; row += count) {
+      count = min64(rows_at_once(), share.rows.end - row);
       S* destination = tensor + result_form.pixel_offset(row, share.cols.begin);
       if (in_place) results = reinterpret_cast<T*>(destination);
-      gather_row(share, row, filter, weight_pitch, offset, results);
+      const int64_t pitch = (in_place ? across.destinations : pixels) * result_form.pitch();
+      gather_rows(share, row, count, weight, results, pitch);
       if (plan.whole_rows) {
-        results += pixels * result_form.width();
+        results += count * pitch;
       } else if (!in_place) {
-        store_pixels(result, pixels, result_form, destination);
+        for (int64_t i = 0; i < count; ++i) {
+          store_pixels(result + i * pitch, pixels, result_form,
+                       destination + i * result_form.pixel_offset(1, 0));
+        }
       }
     }
     if (plan.whole_rows) {
@@ -88,28 +115,30 @@ struct ChannelGather {
     }
   }
 
-  // `results`: the share's columns of the row.
-  void gather_row(const Share& share, int64_t row, const T* filter, int64_t weight_pitch,
-                  const T* offset, T* results) {
+  int64_t rows_at_once() const { return call.plan.row_pairs ? 2 : 1; }
+
+  // `count` rows from `row` on. `results`: the share's columns of them.
+  void gather_rows(const Share& share, int64_t row, int64_t count, const Weights& weight,
+                   T* results, int64_t pitch) {
     const Plan& plan = call.plan;
-    if (!plan.cols.covered) fill_row(share.cols.end - share.cols.begin, offset, results);
-    // weights are only read; sums of weight gradients share the type of the tile
-    int64_t next;
-    const int64_t count = ring.list(plan.rows, row, const_cast<T*>(filter),
-                                    plan.problem.cols.kernel * weight_pitch, lines, &next);
-    for (int64_t i = 0; i < plan.cols.class_count; ++i) {
-      const auto run = [&](const Sweep& sweep) {
-        Tile<T> tile = tile_of<T>(sweep, ring.form.pitch(), ring.first_column, weight_pitch);
-        tile.lines = lines;
-        tile.line_count = count;
-        tile.lanes = source_form.width();
-        tile.members = results + (sweep.first - share.cols.begin) * result_form.pitch();
-        tile.member_pitch = sweep.pitch * result_form.pitch();
-        tile.bias = offset;
-        ring.fetch_ahead(next, plan.rows.gather.source_step, tile);
-        run_sweep<GatherTile>(tile, sweep, masks);
-      };
-      for_each_sweep(plan.cols.classes[i], share.cols, plan.cols.gather.sources, run);
+    TileRow<T> rows[2];
+    for (int64_t i = 0; i < count; ++i, results += pitch) {
+      if (!plan.cols.covered) {
+        fill_row(share.cols.end - share.cols.begin, weight.bias, results);
+      }
+      TileLine<T>* list = lines + i * plan.problem.rows.kernel;
+      int64_t next;
+      const int64_t line_count =  // weights are only read
+          ring.list(plan.rows, row + i, const_cast<T*>(weight.filter),
+                    plan.problem.cols.kernel * weight.pitch, list, &next);
+      rows[i] = {results, list, line_count, source_form.width(), false, false, weight.bias,
+                 nullptr, 0,    0};
+      ring.fetch_ahead(next, count * plan.rows.gather.source_step, rows[i]);
+    }
+    if (count == 2) {
+      tiles.run_two(rows[0], rows[1]);
+    } else {
+      tiles.run(rows[0]);
     }
   }
 

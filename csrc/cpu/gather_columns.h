@@ -14,7 +14,7 @@ struct ColumnGather {
   T* weights;         // [taps, one vector for all lanes, or lanes]
   T* bias;            // [one vector for all lanes, or lanes]
   TileLine<T>* list;  // [kw]
-  uint32_t* masks;    // [taps of a sweep]
+  TileList<GatherTile, T> tiles;
   int64_t tap_pitch;
   int64_t weights_of;  // the output channel that they begin with
   int64_t bytes;
@@ -31,7 +31,7 @@ struct ColumnGather {
     weights = carver.take<T>(plain ? 0 : plan.problem.taps() * tap_pitch);
     bias = carver.take<T>(tap_pitch);
     list = carver.take<TileLine<T>>(plan.problem.cols.kernel);
-    masks = carver.take<uint32_t>(plan.rows.most_taps);
+    tiles = TileList<GatherTile, T>(1, plan.block_members, plan.rows.most_taps, carver);
     bytes = carver.used;
   }
 
@@ -103,18 +103,19 @@ struct ColumnGather {
       if (plain) {
         plain_gather(share, rows, cols, m, add, result);
       } else {
-        Tile<T> tile =
-            block.tile(rows, cols, form, plan.problem.cols.kernel, tap_pitch, weights, list);
-        tile.same_taps = plan.chunk == 1;
-        tile.add = add;
-        tile.bias = call.bias ? bias : nullptr;
         const bool direct = in_place(cols);
-        tile.lanes = direct ? cols.members : form.lanes;
-        tile.member_pitch = direct ? rows.pitch * plan.cols.gather.destinations : plan.most_lanes;
-        tile.members = direct ? reinterpret_cast<T*>(destinations(share, m)(0)) +
-                                    rows.first * plan.cols.gather.destinations + cols.first
-                              : result;
-        run_sweep<GatherTile>(tile, rows, masks);
+        const int64_t columns = plan.cols.gather.destinations;
+        TileRow<T> row =
+            block.tiles(rows, cols, form, plan.problem.cols.kernel, tap_pitch,
+                        direct ? rows.pitch * columns : plan.most_lanes, weights, list, tiles);
+        row.same_taps = plan.chunk == 1;
+        row.add = add;
+        row.bias = call.bias ? bias : nullptr;
+        row.lanes = direct ? cols.members : form.lanes;
+        row.members = direct ? reinterpret_cast<T*>(destinations(share, m)(0)) +
+                                   rows.first * columns + cols.first
+                             : result;
+        tiles.run(row);
         if (direct) continue;
       }
       if (last) write(share, rows, cols, m, result);

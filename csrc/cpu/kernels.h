@@ -105,6 +105,15 @@ struct AxisPlan {
   int64_t block;      // destinations of a share
 
   int64_t blocks() const { return ceil_div(gather.destinations, block); }
+  // Sweeps of a block at the most.
+  int64_t most_sweeps() const {
+    int64_t sweeps = 0;
+    for (int64_t i = 0; i < class_count; ++i) {
+      const int64_t members = min64(classes[i].members, ceil_div(block, classes[i].pitch));
+      sweeps += min64(classes[i].parts, members);
+    }
+    return sweeps;
+  }
   Range block_range(int64_t i) const {
     return {i * block, min64((i + 1) * block, gather.destinations)};
   }
@@ -135,10 +144,13 @@ struct Plan {
   int64_t chunk;     // input channels of a share
   bool by_columns;   // vectors of adjacent columns (NCHW and few channels), or of adjacent channels
   bool sums_copies;  // the input gradient of a channel is the sum over its copies
-  // rows in another form than the tensor's (rows.h)
+  // source rows in another form than the tensor's (rows.h)
+  bool copies_rows;  // even where the tensor's would do
   int64_t row_slots;
   bool slot_by_tap;
   bool whole_rows;
+  bool fetches_ahead;
+  bool row_pairs;  // whether neighbouring destination rows are computed together
   // packed lines (lines.h)
   const LineForm* forms;  // [column blocks]
   int64_t most_lanes;     // of them

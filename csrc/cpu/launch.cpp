@@ -155,7 +155,7 @@ struct Layout {
       // vectors that are added to others must not overlap
       plan_columns(plan, vector, gathers && !plan.sums_copies, forms);
     } else {
-      plan_channels(plan, vector);
+      plan_channels(plan, vector, gathers);
     }
   }
   Layout(const Layout&) = delete;

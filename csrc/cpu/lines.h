@@ -78,20 +78,24 @@ struct LineBlock {
   int64_t pitch;  // phases * pitch of a line
   Range points;   // of the grid
 
-  // Tile of members of rows for one class of columns. The lines of the kernel's columns are put
-  // into `list`; `taps`: [kh, kw, tap_pitch].
-  Tile<T> tile(const Sweep& rows, const TapClass& cols, const LineForm& form, int64_t kw,
-               int64_t tap_pitch, T* taps, TileLine<T>* list) const {
+  // The tiles of the members of rows for one class of columns. The lines of the kernel's columns
+  // are put into `list`; `taps`: [kh, kw, tap_pitch].
+  template <class Tiles>
+  TileRow<T> tiles(const Sweep& rows, const TapClass& cols, const LineForm& form, int64_t kw,
+                   int64_t tap_pitch, int64_t member_pitch, T* taps, TileLine<T>* list,
+                   Tiles& tiles) const {
     for (int64_t t = 0; t < cols.taps; ++t) {
       list[t] = {lines + form.offset(cols, t),
                  taps + (cols.index + t * cols.index_step) * tap_pitch};
     }
-    Tile<T> tile = tile_of<T>(rows, 0, 0, kw * tap_pitch);
-    tile.source = -points.begin * pitch;
-    tile.point_pitch = pitch;
-    tile.lines = list;
-    tile.line_count = cols.taps;
-    return tile;
+    Sweep packed = rows;  // its points follow each other, and so do its members
+    packed.origin = 0;
+    packed.spacing = 1;
+    packed.first = 0;
+    packed.pitch = 1;
+    tiles.clear();
+    tiles.add(packed, pitch, -points.begin * pitch, member_pitch, 0, kw * tap_pitch);
+    return {nullptr, list, cols.taps, 0, false, false, nullptr, nullptr, 0, 0};
   }
 };
 

@@ -50,12 +50,19 @@ struct RowForm {
   bool planar;     // NCHW
   int64_t count;   // values per pixel that the tiles see: output channels of a chunk
   int64_t repeat;  // count / channels of the chunk
+  bool copied;     // whether even rows that have the right form are rewritten
 
   DW_INLINE int64_t width() const { return max64(count, kLanes<Compute<S>>); }
   DW_INLINE bool in_place() const {
-    return !planar && sizeof(S) == sizeof(Compute<S>) && repeat == 1 && count >= kLanes<Compute<S>>;
+    return !planar && !copied && sizeof(S) == sizeof(Compute<S>) && repeat == 1 &&
+           count >= kLanes<Compute<S>>;
   }
-  DW_INLINE int64_t pitch() const { return in_place() ? channels : width(); }
+  // From pixel to pixel. Of rewritten rows an odd number of vectors: pixels that stand a power of
+  // two apart would compete for the same few places in a cache.
+  DW_INLINE int64_t pitch() const {
+    if (in_place()) return channels;
+    return (ceil_div(width(), kLanes<Compute<S>>) | 1) * kLanes<Compute<S>>;
+  }
 
   // Elements from channel to channel, and before a channel, an image, or a pixel of an image.
   DW_INLINE int64_t plane() const { return rows * cols; }
@@ -67,7 +74,7 @@ struct RowForm {
   }
 };
 
-// Writes neighbouring pixels to `line`: [pixels, width]. `picked`: NHWC, lane tables for form.count
+// Writes neighbouring pixels to `line`: [pixels, pitch]. `picked`: NHWC, lane tables for form.count
 // and form.repeat.
 template <class S>
 void write_pixels(const S* from, int64_t pixels, const RowForm<S>& form,
@@ -82,12 +89,12 @@ void write_pixels(const S* from, int64_t pixels, const RowForm<S>& form,
         const int64_t last = lane + min64(i, lanes_used<T>(form.count) - 1);
         planes[i] = from + last / form.repeat * form.plane();
       }
-      planes_to_pixels(planes, pixels, form.width(), line + lane);
+      planes_to_pixels(planes, pixels, form.pitch(), line + lane);
     }
     return;
   }
   const bool whole = form.repeat == 1 && form.count >= kWidth;
-  for (int64_t i = 0; i < pixels; ++i, from += form.channels, line += form.width()) {
+  for (int64_t i = 0; i < pixels; ++i, from += form.channels, line += form.pitch()) {
     for (int64_t v = 0; v * kWidth < form.count; ++v) {
       const int64_t lane = first_lane<T>(v, form.count);
       store(line + lane, whole ? load(from + lane) : picked[v].source(from));
@@ -114,16 +121,16 @@ void store_pixels(Compute<S>* line, int64_t pixels, const RowForm<S>& form, S* t
   constexpr int kWidth = kLanes<T>;
   const int64_t channels = form.count / form.repeat;
   const int used = lanes_used<T>(channels);
-  if (form.repeat > 1) sum_copies(line, pixels, form.width(), channels, form.repeat);
+  if (form.repeat > 1) sum_copies(line, pixels, form.pitch(), channels, form.repeat);
   if (form.planar) {
     for (int64_t v = 0; v * kWidth < channels; ++v) {
       const int64_t lane = first_lane<T>(v, channels);
-      pixels_to_planes(line + lane, form.width(), pixels, used, form.plane(),
+      pixels_to_planes(line + lane, form.pitch(), pixels, used, form.plane(),
                        to + lane * form.plane());
     }
     return;
   }
-  for (int64_t i = 0; i < pixels; ++i, line += form.width(), to += form.channels) {
+  for (int64_t i = 0; i < pixels; ++i, line += form.pitch(), to += form.channels) {
     if (channels < kWidth) {
       store_lanes(to, load(line), used);
       continue;
@@ -148,11 +155,12 @@ template <class S>
 struct RowRing {
   RowForm<S> form;
   const PickedLanes<S>* picked;
-  Compute<S>* lines;  // [slots, pixels, width]
+  Compute<S>* lines;  // [slots, pixels, pitch]
   int64_t* held;      // [slots]: the row that a slot holds, or -1
   int64_t slots;
   bool slot_by_tap;      // or by row: in turn
   bool whole_rows;       // whether all rows of a share are rewritten at once
+  bool fetches;          // whether tiles fetch rows ahead
   const S* image;        // row 0, column 0, first channel of the chunk
   int64_t first_column;  // in sight
   int64_t pixels;        // of a line: the columns in sight
@@ -166,12 +174,13 @@ struct RowRing {
         slots(plan.row_slots),
         slot_by_tap(plan.slot_by_tap),
         whole_rows(plan.whole_rows),
+        fetches(plan.fetches_ahead),
         last_class(-1) {
     const int64_t most = whole_rows
                              ? form.cols
                              : sources_in_sight(plan.cols.gather, plan.cols.axis, plan.cols.block);
     held = carver.take<int64_t>(slots);
-    lines = carver.take<Compute<S>>(form.in_place() ? 0 : slots * most * form.width());
+    lines = carver.take<Compute<S>>(form.in_place() ? 0 : slots * most * form.pitch());
   }
 
   // Turns to a share. `channel`: of the tensor, the first one of the chunk.
@@ -189,7 +198,7 @@ struct RowRing {
     for (int64_t row = rows.begin; row < rows.end;) {
       const int64_t count = min64(rows.end - row, slots - row % slots);
       write_pixels(image + form.pixel_offset(row, 0), count * pixels, form, picked,
-                   lines + row % slots * pixels * form.width());
+                   lines + row % slots * pixels * form.pitch());
       row += count;
     }
   }
@@ -200,7 +209,7 @@ struct RowRing {
   DW_INLINE const Compute<S>* row(int64_t index, int64_t k) const {
     if (form.in_place()) return image_row(index);
     const int64_t slot = slot_by_tap ? k : index % slots;
-    Compute<S>* line = lines + slot * pixels * form.width();
+    Compute<S>* line = lines + slot * pixels * form.pitch();
     if (held[slot] != index) {
       held[slot] = index;
       write_pixels(image + form.pixel_offset(index, first_column), pixels, form, picked, line);
@@ -240,13 +249,13 @@ struct RowRing {
     return nullptr;
   }
 
-  // Lets a tile fetch ahead what the next destination row needs anew: `wanted` rows from `next` on,
+  // Lets tiles fetch ahead what the next destination row needs anew: `wanted` rows from `next` on,
   // if rows are used in place; two at most.
-  DW_INLINE void fetch_ahead(int64_t next, int64_t wanted, Tile<Compute<S>>& tile) const {
-    if (!form.in_place()) return;
-    tile.ahead = image_row(next);
-    tile.ahead_lines = max64(0, min64(form.rows - next, min64(wanted, 2)));
-    tile.ahead_pitch = form.cols * form.channels;
+  DW_INLINE void fetch_ahead(int64_t next, int64_t wanted, TileRow<Compute<S>>& tiles) const {
+    if (!fetches || !form.in_place()) return;
+    tiles.ahead = image_row(next);
+    tiles.ahead_lines = max64(0, min64(form.rows - next, min64(wanted, 2)));
+    tiles.ahead_pitch = form.cols * form.channels;
   }
 };
 

@@ -154,6 +154,17 @@ DW_INLINE Vector<float> load(const S* p) {
   return widen(*reinterpret_cast<const HalfBitsUnaligned*>(p), S{});
 }
 
+// Keeps a loaded value in a register: GCC would rather load it again for each of up to three uses.
+template <class V>
+DW_INLINE V in_register(V v) {
+#if DW_VECTOR_BYTES == 64
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#endif
+  return v;
+}
+
 DW_INLINE void store(float* p, Vector<float> v) {
   *reinterpret_cast<VectorOf<float>::Unaligned*>(p) = v;
 }

@@ -26,28 +26,55 @@ struct TileLine {
   T* taps;          // [taps of the swept axis, lanes]; weights are only read
 };
 
-// N members of a sweep, all vectors of a line.
+// What all tiles of a row of tiles have in common.
 template <class T>
-struct Tile {
+struct TileRow {
+  T* members;  // where they begin: the results (gather) or the output gradients (filter)
   const TileLine<T>* lines;
   int64_t line_count;
-  int64_t source;       // where in a line the grid of the sweep begins, elements
-  int64_t tap;          // where in the taps of a line those of the sweep begin, elements
-  int64_t at;           // the grid point of tap 0 of member 0
-  int64_t point_pitch;  // elements
-  int64_t step;         // points from member to member
+  int64_t lanes;        // of a line, one vector at the least
+  bool same_taps;       // one vector of weights (and bias) for all lanes
+  bool add;             // gather: to what the members hold already
+  const T* bias;        // gather: [lanes] or null
+  const T* ahead;       // the first of the source lines that the next row of tiles will need anew
+  int64_t ahead_lines;  // how many of them to fetch into the caches: 0 to 2
+  int64_t ahead_pitch;  // elements
+};
+
+// What all tiles of a sweep have in common. Pitches in elements.
+struct TileSweep {
+  int64_t tap;  // where in the taps of a line those of the sweep begin
+  int64_t tap_pitch;
   int64_t taps;
-  int64_t tap_pitch;      // elements
-  const uint32_t* masks;  // see fill_masks
-  int64_t lanes;          // of a line, one vector at the least
-  bool same_taps;         // one vector of weights (and bias) for all lanes
-  bool add;               // gather: to what the members hold already
-  T* members;             // member 0: the results (gather), or the output gradients (filter)
-  int64_t member_pitch;   // elements
-  const T* bias;          // gather: [lanes] or null
-  const T* ahead;         // the first of the source lines that the next row of tiles will need anew
-  int64_t ahead_lines;    // how many of them to fetch into the caches: 0 to 2
-  int64_t ahead_pitch;    // elements
+  int64_t point_pitch;
+  int64_t step;  // points from member to member
+  int64_t member_pitch;
+};
+
+// Two rows of tiles that are neighbours meet most of their lines together, so that a point is
+// loaded once for both.
+template <class T>
+struct SharedLine {
+  const T* source;
+  T* taps[2];
+};
+constexpr int kMostShared = 16;
+template <class T>
+struct TileRows {
+  TileRow<T> row[2];  // with the lines that it meets alone
+  SharedLine<T> shared[kMostShared];
+  int64_t shared_count;
+};
+
+// One tile of each row of tiles.
+template <class T>
+struct TileSpot {
+  void (*run)(const TileRow<T>& row, const TileSpot& spot);
+  void (*run_two)(const TileRows<T>& rows, const TileSpot& spot);  // or null
+  const TileSweep* sweep;
+  int64_t source;         // where in a line the point of tap 0 of member 0 stands
+  int64_t member;         // where member 0 stands
+  const uint32_t* masks;  // see fill_masks; not used where all points are inside
 };
 
 // Bits i for which at + i * step lies in [0, points).
@@ -57,18 +84,33 @@ DW_INLINE uint32_t point_bits(int64_t at, int64_t step, int64_t points) {
 }
 
 // The tile's masks: for a step of 1 or 2, the points of each group of taps; for any other, the
-// members of each tap.
-inline void fill_masks(int64_t at, int64_t step, int64_t taps, int64_t points, uint32_t* masks) {
-  if (step > 2) {
-    for (int64_t t = 0; t < taps; ++t) masks[t] = point_bits(at + t, step, points);
-  } else {
-    for (int64_t t = 0; t < taps; t += kGroup) *masks++ = point_bits(at + t, 1, points);
+// members of each tap. Returns how many.
+inline int64_t fill_masks(int64_t at, int64_t step, int64_t taps, int64_t points, uint32_t* masks) {
+  int64_t count = 0;
+  for (int64_t t = 0; t < taps; t += step > 2 ? 1 : kGroup) {
+    masks[count++] = point_bits(at + t, step > 2 ? step : 1, points);
   }
+  return count;
 }
+
+// Point i of a group stands at x + i * pitch. Every third address is made, the two after it are
+// part of an instruction.
+template <class T>
+struct Stride3 {
+  const T* x;
+  int64_t pitch;
+  int64_t pitch3;
+  DW_INLINE Stride3(const T* begin, int64_t p) : x(begin), pitch(p), pitch3(3 * p) {}
+  DW_INLINE const T* next(int i) {
+    const T* at = x + i % 3 * pitch;
+    if (i % 3 == 2) x += pitch3;
+    return at;
+  }
+};
 
 // ---- gather: sum[p] += weight[t] * point[p * step + t] ------------------------------------------
 
-template <int kStep, int N, class T>
+template <int kStep, int N, bool kMasked, class T>
 struct Gathering {
   Vector<T> (&sum)[N];
 
@@ -76,10 +118,13 @@ struct Gathering {
   DW_INLINE void group(const T* x, int64_t pitch, const T* weights, int64_t tap_pitch,
                        uint32_t mask) const {
     Vector<T> weight[G];
-    DW_UNROLL for (int t = 0; t < G; ++t, weights += tap_pitch) weight[t] = load(weights);
-    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i, x += pitch) {
-      if (!(mask >> i & 1)) continue;
-      const Vector<T> point = load(x);
+    Stride3<T> w(weights, tap_pitch);
+    DW_UNROLL for (int t = 0; t < G; ++t) weight[t] = in_register(load(w.next(t)));
+    Stride3<T> points(x, pitch);
+    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i) {
+      const T* at = points.next(i);
+      if (kMasked && !(mask >> i & 1)) continue;
+      const Vector<T> point = in_register(load(at));
       DW_UNROLL for (int p = 0; p < N; ++p) {
         const int t = i - p * kStep;
         if (t >= 0 && t < G) sum[p] += weight[t] * point;
@@ -90,14 +135,42 @@ struct Gathering {
   DW_INLINE void tap(const T* x, int64_t member_pitch, const T* weights, uint32_t mask) const {
     const Vector<T> weight = load(weights);
     DW_UNROLL for (int p = 0; p < N; ++p) {
-      if (mask >> p & 1) sum[p] += weight * load(x + p * member_pitch);
+      if (!kMasked || mask >> p & 1) sum[p] += weight * load(x + p * member_pitch);
+    }
+  }
+};
+
+// The same for two rows of sums.
+template <int kStep, int N, bool kMasked, class T>
+struct GatheringTwo {
+  Vector<T> (&sum)[2][N];
+
+  template <int G>
+  DW_INLINE void group(const T* x, int64_t pitch, T* const (&weights)[2], int64_t tap,
+                       int64_t tap_pitch, uint32_t mask) const {
+    Vector<T> weight[2][G];
+    DW_UNROLL for (int r = 0; r < 2; ++r) {
+      Stride3<T> w(weights[r] + tap, tap_pitch);
+      DW_UNROLL for (int t = 0; t < G; ++t) weight[r][t] = in_register(load(w.next(t)));
+    }
+    Stride3<T> points(x, pitch);
+    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i) {
+      const T* at = points.next(i);
+      if (kMasked && !(mask >> i & 1)) continue;
+      const Vector<T> point = in_register(load(at));
+      DW_UNROLL for (int p = 0; p < N; ++p) {
+        const int t = i - p * kStep;
+        if (t < 0 || t >= G) continue;
+        sum[0][p] += weight[0][t] * point;
+        sum[1][p] += weight[1][t] * point;
+      }
     }
   }
 };
 
 // ---- filter gradient: sum[t] += grad[p] * point[p * step + t] -----------------------------------
 
-template <int kStep, int N, class T>
+template <int kStep, int N, bool kMasked, class T>
 struct Correlating {
   const Vector<T> (&grad)[N];
 
@@ -105,9 +178,11 @@ struct Correlating {
   DW_INLINE void group(const T* x, int64_t pitch, T* sums, int64_t tap_pitch, uint32_t mask) const {
     Vector<T> sum[G];
     DW_UNROLL for (int t = 0; t < G; ++t) sum[t] = load(sums + t * tap_pitch);
-    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i, x += pitch) {
-      if (!(mask >> i & 1)) continue;
-      const Vector<T> point = load(x);
+    Stride3<T> points(x, pitch);
+    DW_UNROLL for (int i = 0; i < (N - 1) * kStep + G; ++i) {
+      const T* at = points.next(i);
+      if (kMasked && !(mask >> i & 1)) continue;
+      const Vector<T> point = in_register(load(at));
       DW_UNROLL for (int p = 0; p < N; ++p) {
         const int t = i - p * kStep;
         if (t >= 0 && t < G) sum[t] += grad[p] * point;
@@ -119,7 +194,7 @@ struct Correlating {
   DW_INLINE void tap(const T* x, int64_t member_pitch, T* sums, uint32_t mask) const {
     Vector<T> sum = load(sums);
     DW_UNROLL for (int p = 0; p < N; ++p) {
-      if (mask >> p & 1) sum += grad[p] * load(x + p * member_pitch);
+      if (!kMasked || mask >> p & 1) sum += grad[p] * load(x + p * member_pitch);
     }
     store(sums, sum);
   }
@@ -127,31 +202,36 @@ struct Correlating {
 
 // ---- one line, one tile, one sweep --------------------------------------------------------------
 
-// All taps of one line. kStep = 0: any step; points are hardly shared, so tap by tap.
-template <int kStep, class T, class Work>
-DW_INLINE void tile_line(const Tile<T>& tile, const T* x, T* taps, const Work& work) {
-  const int64_t pitch = tile.point_pitch;
-  const int64_t tap_pitch = tile.tap_pitch;
-  if constexpr (kStep == 0) {
-    for (int64_t t = 0; t < tile.taps; ++t, x += pitch, taps += tap_pitch) {
-      work.tap(x, tile.step * pitch, taps, tile.masks[t]);
+// All taps of one line. kStep = 0: any step; points are hardly shared, so tap by tap. kTaps = 0:
+// any number of taps, in groups.
+template <int kStep, int kTaps, bool kMasked, class T, class Work>
+DW_INLINE void tile_line(const TileSweep& sweep, const uint32_t* masks, const T* x, T* taps,
+                         const Work& work) {
+  const int64_t pitch = sweep.point_pitch;
+  const int64_t tap_pitch = sweep.tap_pitch;
+  const auto mask = [&](int64_t i) { return kMasked ? masks[i] : 0; };
+  if constexpr (kTaps > 0) {
+    work.template group<kTaps>(x, pitch, taps, tap_pitch, mask(0));
+  } else if constexpr (kStep == 0) {
+    for (int64_t t = 0; t < sweep.taps; ++t, x += pitch, taps += tap_pitch) {
+      work.tap(x, sweep.step * pitch, taps, mask(t));
     }
-    return;
-  }
-  const uint32_t* mask = tile.masks;
-  int64_t t = 0;
-  for (; t + kGroup <= tile.taps; t += kGroup) {
-    work.template group<kGroup>(x, pitch, taps, tap_pitch, *mask++);
-    x += kGroup * pitch;
-    taps += kGroup * tap_pitch;
-  }
-  switch (tile.taps - t) {
-    case 6: return work.template group<6>(x, pitch, taps, tap_pitch, *mask);
-    case 5: return work.template group<5>(x, pitch, taps, tap_pitch, *mask);
-    case 4: return work.template group<4>(x, pitch, taps, tap_pitch, *mask);
-    case 3: return work.template group<3>(x, pitch, taps, tap_pitch, *mask);
-    case 2: return work.template group<2>(x, pitch, taps, tap_pitch, *mask);
-    case 1: return work.template group<1>(x, pitch, taps, tap_pitch, *mask);
+  } else {
+    int64_t g = 0;
+    int64_t left = sweep.taps;
+    for (; left >= kGroup; left -= kGroup) {
+      work.template group<kGroup>(x, pitch, taps, tap_pitch, mask(g++));
+      x += kGroup * pitch;
+      taps += kGroup * tap_pitch;
+    }
+    switch (left) {
+      case 6: return work.template group<6>(x, pitch, taps, tap_pitch, mask(g));
+      case 5: return work.template group<5>(x, pitch, taps, tap_pitch, mask(g));
+      case 4: return work.template group<4>(x, pitch, taps, tap_pitch, mask(g));
+      case 3: return work.template group<3>(x, pitch, taps, tap_pitch, mask(g));
+      case 2: return work.template group<2>(x, pitch, taps, tap_pitch, mask(g));
+      case 1: return work.template group<1>(x, pitch, taps, tap_pitch, mask(g));
+    }
   }
 }
 
@@ -159,93 +239,256 @@ DW_INLINE void tile_line(const Tile<T>& tile, const T* x, T* taps, const Work& w
 // tile asks for its points of the lines that come into sight next. (Measured: 1.0 to 2.0 times the
 // speed on images that exceed the level-2 cache.) A prefetch of any address is harmless.
 template <int kStep, int N, class T>
-DW_INLINE void fetch_ahead(const Tile<T>& tile, int64_t first) {
-  for (int64_t r = 0; r < tile.ahead_lines; ++r) {
-    const T* line = tile.ahead + r * tile.ahead_pitch + first;
-    DW_UNROLL for (int i = 0; i < N * kStep; ++i) __builtin_prefetch(line + i * tile.point_pitch);
+DW_INLINE void fetch_ahead(const TileRow<T>& row, int64_t first, int64_t pitch) {
+  for (int64_t r = 0; r < row.ahead_lines; ++r) {
+    const T* line = row.ahead + r * row.ahead_pitch + first;
+    DW_UNROLL for (int i = 0; i < N * kStep; ++i) __builtin_prefetch(line + i * pitch);
   }
 }
 
-template <int kStep, int N, class T>
+template <int kStep, int N, int kTaps, bool kMasked, class T>
 struct GatherTile {
-  static DW_NOINLINE void run(const Tile<T>& tile) {
-    const int64_t first = tile.source + tile.at * tile.point_pitch;
-    for (int64_t v = 0; v * kLanes<T> < tile.lanes; ++v) {
-      const int64_t lane = first_lane<T>(v, tile.lanes);
-      const int64_t tap_lane = tile.same_taps ? 0 : lane;
+  static constexpr bool kTwo = true;
+
+  // Row and spot are copied where they are used: a stored vector may alias anything but locals.
+  static void run(const TileRow<T>& tile_row, const TileSpot<T>& tile_spot) {
+    const TileRow<T> row = tile_row;
+    const TileSpot<T> spot = tile_spot;
+    const TileSweep sweep = *spot.sweep;
+    for (int64_t v = 0; v * kLanes<T> < row.lanes; ++v) {
+      const int64_t lane = first_lane<T>(v, row.lanes);
+      const int64_t tap_lane = row.same_taps ? 0 : lane;
       Vector<T> sum[N];
       DW_UNROLL for (int p = 0; p < N; ++p) sum[p] = Vector<T>{};
-      fetch_ahead<kStep, N>(tile, first + lane);
-      for (int64_t r = 0; r < tile.line_count; ++r) {
-        tile_line<kStep>(tile, tile.lines[r].source + first + lane,
-                         tile.lines[r].taps + tile.tap + tap_lane, Gathering<kStep, N, T>{sum});
+      fetch_ahead<kStep, N>(row, spot.source + lane, sweep.point_pitch);
+      for (int64_t r = 0; r < row.line_count; ++r) {
+        tile_line<kStep, kTaps, kMasked>(
+            sweep, spot.masks, row.lines[r].source + spot.source + lane,
+            row.lines[r].taps + sweep.tap + tap_lane, Gathering<kStep, N, kMasked, T>{sum});
       }
-      T* member = tile.members + lane;
-      if (tile.add) {
-        DW_UNROLL for (int p = 0; p < N; ++p) sum[p] += load(member + p * tile.member_pitch);
+      finish(row, sum, row.members + spot.member + lane, sweep.member_pitch, tap_lane);
+    }
+  }
+
+  static void run_two(const TileRows<T>& rows, const TileSpot<T>& tile_spot) {
+    const TileRow<T> row[2] = {rows.row[0], rows.row[1]};
+    const TileSpot<T> spot = tile_spot;
+    const TileSweep sweep = *spot.sweep;
+    const uint32_t mask = kMasked ? spot.masks[0] : 0;
+    for (int64_t v = 0; v * kLanes<T> < row[0].lanes; ++v) {
+      const int64_t lane = first_lane<T>(v, row[0].lanes);
+      Vector<T> sum[2][N];
+      DW_UNROLL for (int r = 0; r < 2; ++r) {
+        DW_UNROLL for (int p = 0; p < N; ++p) sum[r][p] = Vector<T>{};
       }
-      const Vector<T> bias = tile.bias ? load(tile.bias + tap_lane) : Vector<T>{};
-      DW_UNROLL for (int p = 0; p < N; ++p, member += tile.member_pitch) {
-        store(member, sum[p] + bias);
+      fetch_ahead<kStep, N>(row[1], spot.source + lane, sweep.point_pitch);
+      for (int64_t i = 0; i < rows.shared_count; ++i) {
+        GatheringTwo<kStep, N, kMasked, T>{sum}.template group<kTaps>(
+            rows.shared[i].source + spot.source + lane, sweep.point_pitch, rows.shared[i].taps,
+            sweep.tap + lane, sweep.tap_pitch, mask);
+      }
+      DW_UNROLL for (int r = 0; r < 2; ++r) {
+        for (int64_t i = 0; i < row[r].line_count; ++i) {
+          Gathering<kStep, N, kMasked, T>{sum[r]}.template group<kTaps>(
+              row[r].lines[i].source + spot.source + lane, sweep.point_pitch,
+              row[r].lines[i].taps + sweep.tap + lane, sweep.tap_pitch, mask);
+        }
+        finish(row[r], sum[r], row[r].members + spot.member + lane, sweep.member_pitch, lane);
       }
     }
+  }
+
+  static DW_INLINE void finish(const TileRow<T>& row, Vector<T> (&sum)[N], T* member, int64_t pitch,
+                               int64_t bias_lane) {
+    if (row.add) {
+      DW_UNROLL for (int p = 0; p < N; ++p) sum[p] += load(member + p * pitch);
+    }
+    const Vector<T> bias = row.bias ? load(row.bias + bias_lane) : Vector<T>{};
+    DW_UNROLL for (int p = 0; p < N; ++p, member += pitch) store(member, sum[p] + bias);
   }
 };
 
 // Vector v of the lines has its sums at v * kLanes, although it may begin at an earlier lane.
-template <int kStep, int N, class T>
+template <int kStep, int N, int kTaps, bool kMasked, class T>
 struct FilterTile {
-  static DW_NOINLINE void run(const Tile<T>& tile) {
-    const int64_t first = tile.source + tile.at * tile.point_pitch;
-    for (int64_t v = 0; v * kLanes<T> < tile.lanes; ++v) {
-      const int64_t lane = first_lane<T>(v, tile.lanes);
-      const int64_t tap_lane = tile.same_taps ? 0 : v * kLanes<T>;
+  static constexpr bool kTwo = false;
+
+  static void run(const TileRow<T>& tile_row, const TileSpot<T>& tile_spot) {
+    const TileRow<T> row = tile_row;
+    const TileSpot<T> spot = tile_spot;
+    const TileSweep sweep = *spot.sweep;
+    for (int64_t v = 0; v * kLanes<T> < row.lanes; ++v) {
+      const int64_t lane = first_lane<T>(v, row.lanes);
+      const int64_t tap_lane = row.same_taps ? 0 : v * kLanes<T>;
       Vector<T> grad[N];
-      DW_UNROLL for (int p = 0; p < N; ++p) {
-        grad[p] = load(tile.members + p * tile.member_pitch + lane);
-      }
-      fetch_ahead<kStep, N>(tile, first + lane);
-      for (int64_t r = 0; r < tile.line_count; ++r) {
-        tile_line<kStep>(tile, tile.lines[r].source + first + lane,
-                         tile.lines[r].taps + tile.tap + tap_lane, Correlating<kStep, N, T>{grad});
+      const T* member = row.members + spot.member + lane;
+      DW_UNROLL for (int p = 0; p < N; ++p) grad[p] = load(member + p * sweep.member_pitch);
+      fetch_ahead<kStep, N>(row, spot.source + lane, sweep.point_pitch);
+      for (int64_t r = 0; r < row.line_count; ++r) {
+        tile_line<kStep, kTaps, kMasked>(
+            sweep, spot.masks, row.lines[r].source + spot.source + lane,
+            row.lines[r].taps + sweep.tap + tap_lane, Correlating<kStep, N, kMasked, T>{grad});
       }
     }
   }
 };
 
-// `tile` is set up for member 0; `points`: how many the grid has.
-template <template <int, int, class> class Run, int kStep, class T>
-DW_INLINE void run_members(Tile<T> tile, int64_t members, int64_t points, uint32_t* masks) {
-  tile.masks = masks;
-  for (int64_t q = 0; q < members;) {
-    fill_masks(tile.at, tile.step, tile.taps, points, masks);
-    const int64_t left = members - q;
-    // 8 members are 4 + 4, not 7 + 1: a tile of one has a single chain of sums
-    const int64_t n = left == 8          ? 4
-                      : left >= kMembers ? kMembers
-                      : left >= 4        ? 4
-                      : left >= 2        ? 2
-                                         : 1;
-    switch (n) {
-      case kMembers: Run<kStep, kMembers, T>::run(tile); break;
-      case 4: Run<kStep, 4, T>::run(tile); break;
-      case 2: Run<kStep, 2, T>::run(tile); break;
-      default: Run<kStep, 1, T>::run(tile);
-    }
-    q += n;
-    tile.members += n * tile.member_pitch;
-    tile.at += n * tile.step;
+// ---- the tiles of a row -------------------------------------------------------------------------
+
+// Sets the functions of a spot. Tiles come in versions for the numbers of taps that are usual,
+// which are faster. Two rows at once need the 32 registers of AVX-512, and a step of one for there
+// to be something to share; in the filter gradient, where each line then has two rows of sums to
+// load and store, they gain nothing (measured: 0.9 to 1.1 times the speed).
+template <template <int, int, int, bool, class> class Run, int kStep, int N, int kTaps, class T>
+void choose_masked(bool masked, TileSpot<T>& spot) {
+  using Masked = Run<kStep, N, kTaps, true, T>;
+  using Inside = Run<kStep, N, kTaps, false, T>;
+  spot.run = masked ? Masked::run : Inside::run;
+  spot.run_two = nullptr;
+  if constexpr (Masked::kTwo && kStep == 1 && kTaps > 1 && DW_VECTOR_BYTES == 64) {
+    spot.run_two = masked ? Masked::run_two : Inside::run_two;
   }
 }
 
-template <template <int, int, class> class Run, class T>
-void run_sweep(const Tile<T>& tile, const Sweep& sweep, uint32_t* masks) {
-  switch (sweep.step) {
-    case 1: return run_members<Run, 1>(tile, sweep.members, sweep.points, masks);
-    case 2: return run_members<Run, 2>(tile, sweep.members, sweep.points, masks);
-    default: return run_members<Run, 0>(tile, sweep.members, sweep.points, masks);
+template <template <int, int, int, bool, class> class Run, int kStep, int N, class T>
+void choose_taps(int64_t taps, bool masked, TileSpot<T>& spot) {
+  if constexpr (N >= 4 && kStep > 0 && sizeof(T) == 4 && DW_VECTOR_BYTES > 16) {
+    switch (taps) {
+      case 1: return choose_masked<Run, kStep, N, 1, T>(masked, spot);
+      case 2: return choose_masked<Run, kStep, N, 2, T>(masked, spot);
+      case 3: return choose_masked<Run, kStep, N, 3, T>(masked, spot);
+      case 5: return choose_masked<Run, kStep, N, 5, T>(masked, spot);
+      case 7: return choose_masked<Run, kStep, N, 7, T>(masked, spot);
+    }
+  }
+  choose_masked<Run, kStep, N, 0, T>(masked, spot);
+}
+
+template <template <int, int, int, bool, class> class Run, int kStep, class T>
+void choose_members(int64_t members, int64_t taps, bool masked, TileSpot<T>& spot) {
+  switch (members) {
+    case 7: return choose_taps<Run, kStep, 7, T>(taps, masked, spot);
+    case 6: return choose_taps<Run, kStep, 6, T>(taps, masked, spot);
+    case 5: return choose_taps<Run, kStep, 5, T>(taps, masked, spot);
+    case 4: return choose_taps<Run, kStep, 4, T>(taps, masked, spot);
+    case 3: return choose_taps<Run, kStep, 3, T>(taps, masked, spot);
+    case 2: return choose_taps<Run, kStep, 2, T>(taps, masked, spot);
+    default: return choose_taps<Run, kStep, 1, T>(taps, masked, spot);
   }
 }
+
+template <template <int, int, int, bool, class> class Run, class T>
+void choose(int64_t step, int64_t members, int64_t taps, bool masked, TileSpot<T>& spot) {
+  switch (step) {
+    case 1: return choose_members<Run, 1, T>(members, taps, masked, spot);
+    case 2: return choose_members<Run, 2, T>(members, taps, masked, spot);
+    default: return choose_members<Run, 0, T>(members, taps, masked, spot);
+  }
+}
+
+// How many of the members left the next tile takes: as few tiles as can be, of like size. A small
+// tile has few sums to hide the latency of each other.
+inline int64_t members_of_tile(int64_t left) { return ceil_div(left, ceil_div(left, kMembers)); }
+
+// Sorts the lines of two rows into those that both meet and those that one does. Both are in the
+// order of the source.
+template <class T>
+void share_lines(const TileRow<T>& first, const TileRow<T>& second,
+                 TileLine<T> (&alone)[2][kMostShared], TileRows<T>& rows) {
+  rows.row[0] = first;
+  rows.row[1] = second;
+  rows.shared_count = 0;
+  int64_t counts[2] = {0, 0};
+  int64_t j = 0;
+  for (int64_t i = 0; i < first.line_count; ++i) {
+    const TileLine<T>& line = first.lines[i];
+    if (j < second.line_count && line.source == second.lines[j].source) {
+      rows.shared[rows.shared_count++] = {line.source, {line.taps, second.lines[j++].taps}};
+    } else {
+      alone[0][counts[0]++] = line;
+    }
+  }
+  for (; j < second.line_count; ++j) alone[1][counts[1]++] = second.lines[j];
+  for (int r = 0; r < 2; ++r) {
+    rows.row[r].lines = alone[r];
+    rows.row[r].line_count = counts[r];
+  }
+}
+
+// The tiles of some sweeps, made once and run for many rows of tiles.
+template <template <int, int, int, bool, class> class Run, class T>
+struct TileList {
+  TileSweep* sweeps;
+  TileSpot<T>* spots;
+  uint32_t* masks;
+  int64_t sweep_count;
+  int64_t spot_count;
+  int64_t mask_count;
+
+  TileList() = default;
+  // For so many sweeps, members in all, and taps of a class.
+  TileList(int64_t most_sweeps, int64_t most_members, int64_t most_taps, Carver& carver) {
+    const int64_t most_spots = min64(most_members, most_members / kMembers + most_sweeps);
+    sweeps = carver.take<TileSweep>(most_sweeps);
+    spots = carver.take<TileSpot<T>>(most_spots);
+    masks = carver.take<uint32_t>(most_spots * most_taps);
+    clear();
+  }
+
+  void clear() { sweep_count = spot_count = mask_count = 0; }
+
+  // Cuts a sweep into tiles. Pitches are from source to source, from destination to destination and
+  // from kernel position to kernel position; `source` and `member` are where those of index 0
+  // stand.
+  void add(const Sweep& sweep, int64_t source_pitch, int64_t source, int64_t member_pitch,
+           int64_t member, int64_t tap_pitch) {
+    TileSweep& shape = sweeps[sweep_count++];
+    shape = {sweep.index * tap_pitch,
+             sweep.index_step * tap_pitch,
+             sweep.taps,
+             sweep.spacing * source_pitch,
+             sweep.step,
+             sweep.pitch * member_pitch};
+    int64_t count;
+    for (int64_t q = 0; q < sweep.members; q += count) {
+      count = members_of_tile(sweep.members - q);
+      const int64_t at = sweep.at + q * sweep.step;
+      const bool masked = at < 0 || at + (count - 1) * sweep.step + sweep.taps > sweep.points;
+      TileSpot<T>& spot = spots[spot_count++];
+      spot.sweep = &shape;
+      spot.source = source + sweep.origin * source_pitch + at * shape.point_pitch;
+      spot.member = member + sweep.first * member_pitch + q * shape.member_pitch;
+      spot.masks = masks + mask_count;
+      choose<Run, T>(sweep.step, count, sweep.taps, masked, spot);
+      if (masked) {
+        mask_count += fill_masks(at, sweep.step, sweep.taps, sweep.points, masks + mask_count);
+      }
+    }
+  }
+
+  void run(const TileRow<T>& row) const {
+    for (int64_t i = 0; i < spot_count; ++i) spots[i].run(row, spots[i]);
+  }
+
+  void run_two(const TileRow<T>& first, const TileRow<T>& second) const {
+    if (first.line_count > kMostShared) {
+      run(first);
+      run(second);
+      return;
+    }
+    TileLine<T> alone[2][kMostShared];
+    TileRows<T> rows;
+    share_lines(first, second, alone, rows);
+    for (int64_t i = 0; i < spot_count; ++i) {
+      if (spots[i].run_two) {
+        spots[i].run_two(rows, spots[i]);
+      } else {
+        spots[i].run(first, spots[i]);
+        spots[i].run(second, spots[i]);
+      }
+    }
+  }
+};
 
 // Calls visit(sweep) for all sweeps of the members of a class that lie in `destinations`.
 template <class Visit>
@@ -254,26 +497,4 @@ DW_INLINE void for_each_sweep(const TapClass& all, Range destinations, int64_t s
   const TapClass taps = restricted(all, destinations);
   const int64_t parts = min64(taps.parts, taps.members);
   for (int64_t part = 0; part < parts; ++part) visit(sweep_of(taps, part, sources));
-}
-
-// What a sweep says about its tiles. `point_pitch`: from source to source, `tap_pitch`: from kernel
-// position to kernel position, `origin`: the source that a line begins with.
-template <class T>
-DW_INLINE Tile<T> tile_of(const Sweep& sweep, int64_t point_pitch, int64_t origin,
-                          int64_t tap_pitch) {
-  Tile<T> tile;
-  tile.source = (sweep.origin - origin) * point_pitch;
-  tile.tap = sweep.index * tap_pitch;
-  tile.at = sweep.at;
-  tile.point_pitch = sweep.spacing * point_pitch;
-  tile.step = sweep.step;
-  tile.taps = sweep.taps;
-  tile.tap_pitch = sweep.index_step * tap_pitch;
-  tile.same_taps = false;
-  tile.add = false;
-  tile.bias = nullptr;
-  tile.ahead = nullptr;
-  tile.ahead_lines = 0;
-  tile.ahead_pitch = 0;
-  return tile;
 }
