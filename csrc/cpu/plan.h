@@ -134,16 +134,17 @@ inline bool rewrites_rows(const Problem& problem, int64_t channels, int64_t vect
          problem.multiplier > 1 || channels < vector;
 }
 
-// The weights of all taps, and a window's rows if they are not very wide, should stay in the caches
-// next to a core; a cut should not be narrower than a cache line.
+// The weights of all taps should stay in the level-1 cache, and so should a window's rows if they
+// are transposed from planes; those of NHWC, where a chunk takes a part of each pixel, in the
+// level-2 cache, unless they are very wide. A cut should not be narrower than a cache line.
 inline int64_t channel_chunk(const Problem& problem, int64_t rows, int64_t pixels) {
   constexpr int64_t kWeightBytes = 16 << 10;
-  constexpr int64_t kRowBytes = 128 << 10;
   constexpr int64_t kLeastLanes = 16;
+  const int64_t row_bytes = (problem.channels_last ? 128 : 32) << 10;
   const int64_t unit = ceil_div(kLeastLanes, problem.multiplier);
   const int64_t per_channel = problem.multiplier * compute_bytes(problem);
   const int64_t most = std::min(kWeightBytes / (problem.taps() * per_channel),
-                                kRowBytes / std::max<int64_t>(1, rows * pixels * per_channel));
+                                row_bytes / std::max<int64_t>(1, rows * pixels * per_channel));
   const int64_t chunk = std::clamp(most / unit, int64_t{1}, 16 * kLeastLanes / unit) * unit;
   const int64_t chunks = ceil_div(problem.channels, chunk);
   return std::min(problem.channels, round_up(ceil_div(problem.channels, chunks), unit));
@@ -170,9 +171,9 @@ inline void plan_channels(Plan& plan, int64_t vector, bool gathers) {
   const int64_t in_sight = sources_in_sight(rows.gather, rows.axis, plan.row_pairs ? 2 : 1);
   plan.slot_by_tap = in_sight > 2 * rows.axis.kernel;  // far apart: hardly any row is met again
   plan.row_slots = plan.slot_by_tap ? rows.axis.kernel : std::max<int64_t>(1, in_sight);
+  plan.copies_rows = crowds_cache(plan);
   plan.chunk = channel_chunk(problem, plan.row_slots, cols.gather.sources);
   const int64_t last_chunk = problem.channels - (plan.chunks() - 1) * plan.chunk;
-  plan.copies_rows = crowds_cache(plan);
   plan.fetches_ahead = tensor_bytes(problem) > kFarBytes;
   const bool rewrites = plan.copies_rows || rewrites_rows(problem, last_chunk, vector);
   const int64_t lines = problem.batch * plan.chunks();

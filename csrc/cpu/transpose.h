@@ -1,20 +1,42 @@
 // Between NCHW planes and pixels of adjacent channels. No include guard: see each_isa.h.
 
-// v[i] lane j becomes v[j] lane i. In stage w the off-diagonal quarters of each square of 2 w rows
-// and lanes change places.
+// v[i] lane j becomes v[j] lane i. First the squares inside of the 16-byte parts of the vectors,
+// then the squares that these parts form: all of it shuffles that take one instruction.
 template <class T>
 DW_INLINE void transpose(Vector<T> (&v)[kLanes<T>]) {
+  constexpr int kPart = 16 / sizeof(T);
+  constexpr int kParts = kLanes<T> / kPart;
   const Index<T> lane = lane_numbers<T>();
-  DW_UNROLL for (int w = 1; w < kLanes<T>; w *= 2) {
-    const Index<T> high = (lane & w) != 0;  // -1 or 0
-    const Index<T> upper = lane + (high & (kLanes<T> - w));
-    const Index<T> lower = lane + w + (high & (kLanes<T> - w));
+  const Index<T> in_part = lane & (kPart - 1);
+  const Index<T> part = lane - in_part;
+  // one from a, one from b, ...; and two from a, two from b
+  const Index<T> zip = part + in_part / 2 + (in_part & 1) * kLanes<T>;
+  const Index<T> zip_pairs = part + (in_part & 1) + in_part / 2 * kLanes<T>;
+  DW_UNROLL for (int i = 0; i < kLanes<T>; i += kPart) {
+    if constexpr (kPart == 2) {
+      const Vector<T> a = v[i];
+      v[i] = permute(a, v[i + 1], zip);
+      v[i + 1] = permute(a, v[i + 1], zip + 1);
+    } else {
+      const Vector<T> low01 = permute(v[i], v[i + 1], zip);
+      const Vector<T> high01 = permute(v[i], v[i + 1], zip + 2);
+      const Vector<T> low23 = permute(v[i + 2], v[i + 3], zip);
+      const Vector<T> high23 = permute(v[i + 2], v[i + 3], zip + 2);
+      v[i] = permute(low01, low23, zip_pairs);
+      v[i + 1] = permute(low01, low23, zip_pairs + 2);
+      v[i + 2] = permute(high01, high23, zip_pairs);
+      v[i + 3] = permute(high01, high23, zip_pairs + 2);
+    }
+  }
+  // the parts of even number of a and b, and those of odd number
+  const Index<T> even = 2 * part + in_part;
+  DW_UNROLL for (int w = kPart; w < kPart * kParts; w *= 2) {
     DW_UNROLL for (int i = 0; i < kLanes<T>; ++i) {
       if (i & w) continue;
       const Vector<T> a = v[i];
       const Vector<T> b = v[i + w];
-      v[i] = permute(a, b, upper);
-      v[i + w] = permute(a, b, lower);
+      v[i] = permute(a, b, even);
+      v[i + w] = permute(a, b, even + kPart);
     }
   }
 }
