@@ -5,14 +5,13 @@
 template <class T>
 DW_INLINE void transpose(Vector<T> (&v)[kLanes<T>]) {
   constexpr int kPart = 16 / sizeof(T);
-  constexpr int kParts = kLanes<T> / kPart;
   const Index<T> lane = lane_numbers<T>();
   const Index<T> in_part = lane & (kPart - 1);
   const Index<T> part = lane - in_part;
   // one from a, one from b, ...; and two from a, two from b
   const Index<T> zip = part + in_part / 2 + (in_part & 1) * kLanes<T>;
   const Index<T> zip_pairs = part + (in_part & 1) + in_part / 2 * kLanes<T>;
-  DW_UNROLL for (int i = 0; i < kLanes<T>; i += kPart) {
+  for (int i = 0; i < kLanes<T>; i += kPart) {
     if constexpr (kPart == 2) {
       const Vector<T> a = v[i];
       v[i] = permute(a, v[i + 1], zip);
@@ -30,9 +29,9 @@ DW_INLINE void transpose(Vector<T> (&v)[kLanes<T>]) {
   }
   // the parts of even number of a and b, and those of odd number
   const Index<T> even = 2 * part + in_part;
-  DW_UNROLL for (int w = kPart; w < kPart * kParts; w *= 2) {
+  for (int w = kPart; w < kLanes<T>; w *= 2) {
     DW_UNROLL for (int i = 0; i < kLanes<T>; ++i) {
-      if (i & w) continue;
+      if (i & w || i + w >= kLanes<T>) continue;
       const Vector<T> a = v[i];
       const Vector<T> b = v[i + w];
       v[i] = permute(a, b, even);
