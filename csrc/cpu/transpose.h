@@ -1,5 +1,23 @@
 // Between NCHW planes and pixels of adjacent channels. No include guard: see each_isa.h.
 
+// Of vectors kDistance apart: one gets the 16-byte parts of even number of both, the other those of
+// odd number; then the same for twice the distance.
+template <class T, int kDistance>
+DW_INLINE void exchange_parts(Vector<T> (&v)[kLanes<T>]) {
+  constexpr int kPart = 16 / sizeof(T);
+  const Index<T> lane = lane_numbers<T>();
+  const Index<T> in_part = lane & (kPart - 1);
+  const Index<T> even = 2 * (lane - in_part) + in_part;
+  DW_UNROLL for (int i = 0; i < kLanes<T> - kDistance; ++i) {
+    if (i & kDistance) continue;
+    const Vector<T> a = v[i];
+    const Vector<T> b = v[i + kDistance];
+    v[i] = permute(a, b, even);
+    v[i + kDistance] = permute(a, b, even + kPart);
+  }
+  if constexpr (2 * kDistance < kLanes<T>) exchange_parts<T, 2 * kDistance>(v);
+}
+
 // v[i] lane j becomes v[j] lane i. First the squares inside of the 16-byte parts of the vectors,
 // then the squares that these parts form: all of it shuffles that take one instruction.
 template <class T>
@@ -27,17 +45,7 @@ DW_INLINE void transpose(Vector<T> (&v)[kLanes<T>]) {
       v[i + 3] = permute(high01, high23, zip_pairs + 2);
     }
   }
-  // the parts of even number of a and b, and those of odd number
-  const Index<T> even = 2 * part + in_part;
-  for (int w = kPart; w < kLanes<T>; w *= 2) {
-    DW_UNROLL for (int i = 0; i < kLanes<T>; ++i) {
-      if (i & w || i + w >= kLanes<T>) continue;
-      const Vector<T> a = v[i];
-      const Vector<T> b = v[i + w];
-      v[i] = permute(a, b, even);
-      v[i + w] = permute(a, b, even + kPart);
-    }
-  }
+  if constexpr (kPart < kLanes<T>) exchange_parts<T, kPart>(v);
 }
 
 // pixels[p * pitch + i] = planes[i][p] in the compute type.
