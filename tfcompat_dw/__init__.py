@@ -21,6 +21,7 @@ from tfcompat_dw.layers import (
     SeparableConv1D,
     SeparableConv2D,
 )
+from tfcompat_dw.replace import replace_depthwise
 
 try:
     __version__ = version("tfcompat-dw")
@@ -35,6 +36,7 @@ __all__ = [
     "depthwise_conv2d",
     "depthwise_conv2d_backprop_filter",
     "depthwise_conv2d_backprop_input",
+    "replace_depthwise",
     "separable_conv2d",
     "show_config",
 ]
