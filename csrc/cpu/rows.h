@@ -74,6 +74,15 @@ struct RowForm {
   }
 };
 
+// to[i] = from[i] for i in [0, count), a whole vector at the least, whatever the types.
+template <class From, class To>
+DW_INLINE void convert_pixel(const From* from, int64_t count, To* to) {
+  constexpr int kWidth = kLanes<Compute<From>>;
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) store(to + i, load(from + i));
+  if (i < count) store(to + count - kWidth, load(from + count - kWidth));
+}
+
 // Writes neighbouring pixels to `line`: [pixels, pitch]. `picked`: NHWC, lane tables for form.count
 // and form.repeat.
 template <class S>
@@ -93,11 +102,16 @@ void write_pixels(const S* from, int64_t pixels, const RowForm<S>& form,
     }
     return;
   }
-  const bool whole = form.repeat == 1 && form.count >= kWidth;
-  for (int64_t i = 0; i < pixels; ++i, from += form.channels, line += form.pitch()) {
+  const int64_t pitch = form.pitch();
+  if (form.repeat == 1 && form.count >= kWidth) {
+    for (int64_t i = 0; i < pixels; ++i, from += form.channels, line += pitch) {
+      convert_pixel(from, form.count, line);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < pixels; ++i, from += form.channels, line += pitch) {
     for (int64_t v = 0; v * kWidth < form.count; ++v) {
-      const int64_t lane = first_lane<T>(v, form.count);
-      store(line + lane, whole ? load(from + lane) : picked[v].source(from));
+      store(line + first_lane<T>(v, form.count), picked[v].source(from));
     }
   }
 }
@@ -130,14 +144,12 @@ void store_pixels(Compute<S>* line, int64_t pixels, const RowForm<S>& form, S* t
     }
     return;
   }
-  for (int64_t i = 0; i < pixels; ++i, line += form.pitch(), to += form.channels) {
+  const int64_t pitch = form.pitch();
+  for (int64_t i = 0; i < pixels; ++i, line += pitch, to += form.channels) {
     if (channels < kWidth) {
       store_lanes(to, load(line), used);
-      continue;
-    }
-    for (int64_t v = 0; v * kWidth < channels; ++v) {
-      const int64_t lane = first_lane<T>(v, channels);
-      store(to + lane, load(line + lane));
+    } else {
+      convert_pixel(line, channels, to);
     }
   }
 }
