@@ -12,6 +12,7 @@ namespace {
 //
 #include "lines.h"
 #include "rows.h"
+#include "strips.h"
 //
 #include "filter_channels.h"
 #include "filter_columns.h"

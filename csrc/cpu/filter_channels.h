@@ -25,8 +25,8 @@ struct ChannelFilter {
     const int64_t count = channels * problem.multiplier;
     const int64_t vectors = ceil_div(count, kLanes<T>);
     const bool planar = !problem.channels_last;
-    grad_form = {
-        problem.lanes(), problem.rows.output, problem.cols.output, planar, count, 1, false};
+    grad_form = {problem.lanes(), problem.rows.output, problem.cols.output, planar, count, 1,
+                 false,           plan.own_form};
     tap_pitch = vectors * kLanes<T>;
     Carver carver = {static_cast<char*>(memory), 0};
     picked = carver.take<PickedLanes<S>>(vectors);
@@ -39,7 +39,7 @@ struct ChannelFilter {
     sums = carver.take<T>((problem.taps() + 1) * tap_pitch);
     const RowForm<S> form = {
         problem.channels,   problem.rows.input, problem.cols.input, planar, count,
-        problem.multiplier, plan.copies_rows};
+        problem.multiplier, plan.copies_rows,   plan.own_form};
     ring = RowRing<S>(plan, form, picked, carver);
     bytes = carver.used;
   }
@@ -62,14 +62,15 @@ struct ChannelFilter {
     const int64_t pixels = share.cols.end - share.cols.begin;
     if (call.filter_gradient) {
       ring.begin(plan, static_cast<const S*>(call.input), share, channel);
-      list_tiles(share);
+      if (!plan.strips) list_tiles(share);
     }
     const S* tensor = static_cast<const S*>(call.grad) +
                       grad_form.channel_offset(share.image, channel * plan.problem.multiplier);
-    if (plan.whole_rows) {
+    if (plan.whole_rows && !grad_form.in_place()) {
       write_pixels(tensor + grad_form.pixel_offset(share.rows.begin, 0),
                    (share.rows.end - share.rows.begin) * pixels, grad_form, grad_picked, grad_line);
     }
+    if (plan.strips) return add_strips(share, tensor);
     T* line = grad_line;
     for (int64_t row = share.rows.begin; row < share.rows.end; ++row) {
       const S* grad = tensor + grad_form.pixel_offset(row, share.cols.begin);
@@ -84,11 +85,46 @@ struct ChannelFilter {
     }
   }
 
+  // `tensor`: row 0, column 0 of grad.
+  void add_strips(const Share& share, const S* tensor) {
+    if constexpr (kHasStrips<T>) {
+      if (call.plan.own_form) {
+        add_strips(share, ring.image, tensor, picked);
+      } else {
+        const T* grad = grad_form.in_place()
+                            ? reinterpret_cast<const T*>(tensor)
+                            : grad_line - share.rows.begin * grad_form.cols * grad_form.pitch();
+        add_strips<T>(share, ring.row_zero(), grad, nullptr);
+      }
+    }
+  }
+
+  template <class P>
+  void add_strips(const Share& share, const P* source, const P* grad, const PickedLanes<P>* pick) {
+    const int64_t grad_row = grad_form.cols * grad_form.pitch();
+    for (int64_t row = share.rows.begin; call.bias_gradient && row < share.rows.end; ++row) {
+      add_to_bias(grad + row * grad_row + share.cols.begin * grad_form.pitch(),
+                  share.cols.end - share.cols.begin);
+    }
+    if (!call.filter_gradient) return;
+    StripSweep<P> strips = {};
+    strips.source = source;
+    strips.members = const_cast<P*>(grad);  // only read
+    strips.taps = sums;
+    strips.lanes = grad_form.width();
+    strips.picked = ring.form.in_place() && ring.form.repeat > 1 ? pick : nullptr;
+    run_all_strips<StripFilter>(
+        call.plan, share, strips,
+        {ring.form.cols * ring.form.pitch(), grad_row, call.plan.problem.cols.kernel * tap_pitch},
+        {ring.form.pitch(), grad_form.pitch(), tap_pitch});
+  }
+
   // The pixels of a row in four interleaved chains.
-  void add_to_bias(const T* line, int64_t pixels) {
+  template <class P>
+  void add_to_bias(const P* line, int64_t pixels) {
     const int64_t pitch = grad_form.pitch();
     for (int64_t v = 0; v * kLanes<T> < grad_form.count; ++v) {
-      const T* p = line + first_lane<T>(v, grad_form.count);
+      const P* p = line + first_lane<T>(v, grad_form.count);
       T* total = sums + call.plan.problem.taps() * tap_pitch + v * kLanes<T>;
       Vector<T> sum[4] = {load(total)};
       int64_t i = 0;
@@ -135,7 +171,7 @@ struct ChannelFilter {
 
 template <class S>
 int64_t channel_filter_scratch_bytes(const FilterCall& call) {
-  const int64_t last = last_chunk(call.plan.problem.channels, call.plan.chunk);
+  const int64_t last = call.plan.last_chunk();
   return max64(ChannelFilter<S>(call, call.plan.chunk, nullptr).bytes,
                ChannelFilter<S>(call, last, nullptr).bytes);
 }

@@ -14,6 +14,7 @@ namespace {
 //
 #include "lines.h"
 #include "rows.h"
+#include "strips.h"
 //
 #include "gather_channels.h"
 #include "gather_columns.h"

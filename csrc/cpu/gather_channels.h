@@ -27,15 +27,16 @@ struct ChannelGather {
     const bool forward = plan.rows.gather.forward;
     const bool planar = !problem.channels_last;
     const RowForm<S> input = {
-        problem.channels,   problem.rows.input,         problem.cols.input, planar, count,
-        problem.multiplier, forward && plan.copies_rows};
+        problem.channels,   problem.rows.input,          problem.cols.input, planar, count,
+        problem.multiplier, forward && plan.copies_rows, plan.own_form};
     const RowForm<S> output = {problem.lanes(),
                                problem.rows.output,
                                problem.cols.output,
                                planar,
                                count,
                                1,
-                               !forward && plan.copies_rows};
+                               !forward && plan.copies_rows,
+                               plan.own_form};
     source_form = forward ? input : output;
     result_form = forward ? output : input;
     Carver carver = {static_cast<char*>(memory), 0};
@@ -79,8 +80,11 @@ struct ChannelGather {
     const int64_t lane = channel * problem.multiplier;
     const Weights weight = weights_from(lane);
     const Gather& across = plan.cols.gather;
-    if (!source_form.in_place()) fill_picked_lanes(picked, source_form.count, source_form.repeat);
+    if (!source_form.in_place() || source_form.repeat > 1) {
+      fill_picked_lanes(picked, source_form.count, source_form.repeat);
+    }
     ring.begin(plan, static_cast<const S*>(call.source), share, forward ? channel : lane);
+    if (plan.strips) return run_strips(share, weight);
     tiles.clear();
     for (int64_t i = 0; i < plan.cols.class_count; ++i) {
       for_each_sweep(plan.cols.classes[i], share.cols, across.sources, [&](const Sweep& sweep) {
@@ -89,15 +93,14 @@ struct ChannelGather {
       });
     }
     const bool in_place = result_form.in_place();
-    S* tensor = static_cast<S*>(call.destination) +
-                result_form.channel_offset(share.image, forward ? lane : channel);
+    S* tensor = destination(share);
     const int64_t pixels = share.cols.end - share.cols.begin;
     T* results = result;
     int64_t count;
     for (int64_t row = share.rows.begin; row < share.rows.end; row += count) {
       count = min64(rows_at_once(), share.rows.end - row);
-      S* destination = tensor + result_form.pixel_offset(row, share.cols.begin);
-      if (in_place) results = reinterpret_cast<T*>(destination);
+      S* pixel = tensor + result_form.pixel_offset(row, share.cols.begin);
+      if (in_place) results = reinterpret_cast<T*>(pixel);
       const int64_t pitch = (in_place ? across.destinations : pixels) * result_form.pitch();
       gather_rows(share, row, count, weight, results, pitch);
       if (plan.whole_rows) {
@@ -105,14 +108,56 @@ struct ChannelGather {
       } else if (!in_place) {
         for (int64_t i = 0; i < count; ++i) {
           store_pixels(result + i * pitch, pixels, result_form,
-                       destination + i * result_form.pixel_offset(1, 0));
+                       pixel + i * result_form.pixel_offset(1, 0));
         }
       }
     }
-    if (plan.whole_rows) {
-      store_pixels(result, (share.rows.end - share.rows.begin) * pixels, result_form,
-                   tensor + result_form.pixel_offset(share.rows.begin, 0));
+    if (plan.whole_rows) store_share(share);
+  }
+
+  // Row 0, column 0 and the first channel of the chunk.
+  S* destination(const Share& share) const {
+    const int64_t channel = share.channels.begin;
+    const bool forward = call.plan.rows.gather.forward;
+    return static_cast<S*>(call.destination) +
+           result_form.channel_offset(share.image,
+                                      forward ? channel * call.plan.problem.multiplier : channel);
+  }
+
+  // whole_rows: the results of a share.
+  void store_share(const Share& share) {
+    store_pixels(result, (share.rows.end - share.rows.begin) * call.plan.cols.gather.destinations,
+                 result_form, destination(share) + result_form.pixel_offset(share.rows.begin, 0));
+  }
+
+  void run_strips(const Share& share, const Weights& weight) {
+    if constexpr (kHasStrips<T>) {
+      if (call.plan.own_form) {
+        run_strips(share, weight, ring.image, destination(share), picked);
+      } else {
+        T* results = result - share.rows.begin * result_form.cols * result_form.pitch();
+        run_strips<T>(share, weight, ring.row_zero(), results, nullptr);
+        store_share(share);
+      }
     }
+  }
+
+  // `source`, `results`: row 0 and column 0.
+  template <class P>
+  void run_strips(const Share& share, const Weights& weight, const P* source, P* results,
+                  const PickedLanes<P>* pick) {
+    StripSweep<P> strips = {};
+    strips.source = source;
+    strips.members = results;
+    strips.taps = const_cast<T*>(weight.filter);  // only read
+    strips.bias = weight.bias;
+    strips.lanes = source_form.width();
+    strips.picked = source_form.in_place() && source_form.repeat > 1 ? pick : nullptr;
+    const StripPitches down = {source_form.cols * source_form.pitch(),
+                               result_form.cols * result_form.pitch(),
+                               call.plan.problem.cols.kernel * weight.pitch};
+    run_all_strips<StripGather>(call.plan, share, strips, down,
+                                {source_form.pitch(), result_form.pitch(), weight.pitch});
   }
 
   int64_t rows_at_once() const { return call.plan.row_pairs ? 2 : 1; }
@@ -155,7 +200,7 @@ struct ChannelGather {
 
 template <class S>
 int64_t channel_gather_scratch_bytes(const GatherCall& call) {
-  const int64_t last = last_chunk(call.plan.problem.channels, call.plan.chunk);
+  const int64_t last = call.plan.last_chunk();
   return max64(ChannelGather<S>(call, call.plan.chunk, nullptr).bytes,
                ChannelGather<S>(call, last, nullptr).bytes);
 }

@@ -9,8 +9,9 @@
 
 namespace tfcompat_dw::cpu {
 
-// Members of a tile (tiles.h) at the most.
+// Members of a tile (tiles.h) at the most, and of a strip (strips.h) at the least.
 constexpr int kMembers = 7;
+constexpr int kLeastOfStrip = 4;
 
 // 16-bit storage types: bits only, arithmetic is done in float32 (simd.h).
 struct BFloat16 {
@@ -151,6 +152,8 @@ struct Plan {
   bool whole_rows;
   bool fetches_ahead;
   bool row_pairs;  // whether neighbouring destination rows are computed together
+  bool strips;     // strips (strips.h) instead of tiles
+  bool own_form;   // strips: of the tensors as they are
   // packed lines (lines.h)
   const LineForm* forms;  // [column blocks]
   int64_t most_lanes;     // of them
@@ -160,6 +163,7 @@ struct Plan {
   bool packs;             // whether packed lines stay in proportion to the planes
 
   int64_t chunks() const { return ceil_div(problem.channels, chunk); }
+  int64_t last_chunk() const { return (problem.channels - 1) % chunk + 1; }
   int64_t units() const { return problem.batch * rows.blocks() * cols.blocks(); }
 };
 

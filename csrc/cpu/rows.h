@@ -51,11 +51,12 @@ struct RowForm {
   int64_t count;   // values per pixel that the tiles see: output channels of a chunk
   int64_t repeat;  // count / channels of the chunk
   bool copied;     // whether even rows that have the right form are rewritten
+  bool own_form;   // NHWC: the tensor's own form is the right one
 
   DW_INLINE int64_t width() const { return max64(count, kLanes<Compute<S>>); }
   DW_INLINE bool in_place() const {
-    return !planar && !copied && sizeof(S) == sizeof(Compute<S>) && repeat == 1 &&
-           count >= kLanes<Compute<S>>;
+    return own_form || (!planar && !copied && sizeof(S) == sizeof(Compute<S>) && repeat == 1 &&
+                        count >= kLanes<Compute<S>>);
   }
   // From pixel to pixel. Of rewritten rows an odd number of vectors: pixels that stand a power of
   // two apart would compete for the same few places in a cache.
@@ -174,6 +175,7 @@ struct RowRing {
   bool whole_rows;       // whether all rows of a share are rewritten at once
   bool fetches;          // whether tiles fetch rows ahead
   const S* image;        // row 0, column 0, first channel of the chunk
+  int64_t first_row;     // whole_rows: the one that line 0 holds
   int64_t first_column;  // in sight
   int64_t pixels;        // of a line: the columns in sight
   int64_t last_class;    // of rows, see class_of
@@ -187,6 +189,10 @@ struct RowRing {
         slot_by_tap(plan.slot_by_tap),
         whole_rows(plan.whole_rows),
         fetches(plan.fetches_ahead),
+        image(nullptr),
+        first_row(0),
+        first_column(0),
+        pixels(0),
         last_class(-1) {
     const int64_t most = whole_rows
                              ? form.cols
@@ -205,14 +211,14 @@ struct RowRing {
     for (int64_t i = 0; i < slots; ++i) held[i] = -1;
     if (!whole_rows) return;
     const Range rows = sources_of(plan.rows.gather, plan.rows.axis, share.rows);
-    for (int64_t row = rows.begin; row < rows.end; ++row) held[row % slots] = row;
-    // the lines of a share stand side by side, whichever slot comes first
-    for (int64_t row = rows.begin; row < rows.end;) {
-      const int64_t count = min64(rows.end - row, slots - row % slots);
-      write_pixels(image + form.pixel_offset(row, 0), count * pixels, form, picked,
-                   lines + row % slots * pixels * form.pitch());
-      row += count;
-    }
+    first_row = rows.begin;
+    if (form.in_place()) return;
+    write_pixels(image + form.pixel_offset(rows.begin, 0), (rows.end - rows.begin) * pixels, form,
+                 picked, lines);
+  }
+  // whole_rows: where row 0, column 0 would stand.
+  const Compute<S>* row_zero() const {
+    return form.in_place() ? image_row(0) : lines - first_row * pixels * form.pitch();
   }
   DW_INLINE const Compute<S>* image_row(int64_t index) const {
     return reinterpret_cast<const Compute<S>*>(image + form.pixel_offset(index, first_column));
@@ -220,6 +226,7 @@ struct RowRing {
   // Row `index`, met through kernel row k.
   DW_INLINE const Compute<S>* row(int64_t index, int64_t k) const {
     if (form.in_place()) return image_row(index);
+    if (whole_rows) return lines + (index - first_row) * pixels * form.pitch();
     const int64_t slot = slot_by_tap ? k : index % slots;
     Compute<S>* line = lines + slot * pixels * form.pitch();
     if (held[slot] != index) {
@@ -270,6 +277,3 @@ struct RowRing {
     tiles.ahead_pitch = form.cols * form.channels;
   }
 };
-
-// Channels of the last chunk. It may need more scratch than a whole one: narrower than a vector.
-inline int64_t last_chunk(int64_t channels, int64_t chunk) { return (channels - 1) % chunk + 1; }

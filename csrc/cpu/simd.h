@@ -3,7 +3,6 @@
 // 16-bit floats are loaded as float32 and rounded to nearest even when stored.
 
 #define DW_INLINE inline __attribute__((always_inline))
-#define DW_NOINLINE __attribute__((noinline))
 // Before a loop of constant length over an array of vectors: unrolled, the array is registers.
 #define DW_UNROLL _Pragma("GCC unroll 32")
 

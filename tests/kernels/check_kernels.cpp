@@ -245,6 +245,20 @@ Axis extreme_axis() {
   return axis;
 }
 
+// 3 taps, and often the padding of SAME.
+Axis usual_axis(int64_t most) {
+  Axis axis;
+  do {
+    axis.input = pick(1, most);
+    axis.kernel = 3;
+    axis.stride = pick(0, 3) ? 1 : 2;
+    axis.dilation = pick(0, 3) ? 1 : pick(2, 4);
+    axis.pad = pick(0, 3) ? axis.dilation : pick(0, 3);
+    axis.output = output_size(axis, pick(0, 3) ? axis.dilation : pick(0, 3));
+  } while (axis.output < 1);
+  return axis;
+}
+
 // Pieces of random length, the last one first.
 void backwards(int64_t tasks, int64_t, const cpu::Body& body) {
   for (int64_t end = tasks; end > 0;) {
@@ -270,7 +284,7 @@ bool in_proportion(const Problem& p) {
   return false;
 }
 
-enum class Kind { kOrdinary, kLong, kExtreme, kSpecial, kCopies };
+enum class Kind { kOrdinary, kLong, kExtreme, kSpecial, kCopies, kUsual };
 
 Problem random_problem(Kind kind) {
   const DataType dtypes[] = {DataType::kFloat64, DataType::kFloat32, DataType::kBFloat16,
@@ -301,6 +315,13 @@ Problem random_problem(Kind kind) {
   } else if (kind == Kind::kCopies) {
     p.channels = pick(1, 2);
     p.multiplier = pick(6, 300);
+  } else if (kind == Kind::kUsual) {
+    const int64_t counts[] = {3, 16, 20, 32, 48, 70, 96, 128, 256, 512, 1024};
+    p.channels = counts[pick(0, 10)];
+    const int64_t most = p.channels > 100 ? 10 : 40;
+    p.rows = usual_axis(most);
+    p.cols = usual_axis(most);
+    if (p.channels > 100) p.multiplier = 1;
   }
   return p;
 }
@@ -361,8 +382,8 @@ bool check_one(Kind kind) {
 int main(int, char** argv) {
   generator.seed(static_cast<unsigned>(std::atoi(argv[1])));
   const int count = std::atoi(argv[2]);
-  const Kind kinds[] = {Kind::kOrdinary, Kind::kOrdinary, Kind::kOrdinary, Kind::kSpecial,
-                        Kind::kExtreme,  Kind::kExtreme,  Kind::kCopies};
+  const Kind kinds[] = {Kind::kOrdinary, Kind::kOrdinary, Kind::kUsual, Kind::kSpecial,
+                        Kind::kExtreme,  Kind::kUsual,    Kind::kCopies};
   for (int i = 0; i < count; ++i) {
     if (!check_one(i % 20 == 19 ? Kind::kLong : kinds[i % 7])) return 1;
   }
