@@ -13,6 +13,7 @@
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <ostream>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -45,14 +46,21 @@ void check(bool ok, const char* op, const Parts&... parts) {
   if (!ok) fail(op, parts...);
 }
 
-// [1, 2, 3] for messages; sizes may be of any length.
+// [1, 2, 3] for messages; sizes may be of any length. Written only when a message is: checks that
+// pass would spend 2 us on their texts.
 template <class List>
-std::string show(const List& values) {
-  std::ostringstream text;
+struct Shown {
+  const List& values;
+};
+template <class List>
+Shown<List> show(const List& values) {
+  return {values};
+}
+template <class List>
+std::ostream& operator<<(std::ostream& text, const Shown<List>& shown) {
   text << '[';
-  for (size_t i = 0; i < values.size(); ++i) text << (i ? ", " : "") << values[i];
-  text << ']';
-  return text.str();
+  for (size_t i = 0; i < shown.values.size(); ++i) text << (i ? ", " : "") << shown.values[i];
+  return text << ']';
 }
 
 int64_t multiply(const char* op, std::initializer_list<int64_t> factors) {
@@ -186,8 +194,9 @@ Sizes output_sizes(const Problem& problem, bool channels_last) {
 
 void check_grad(const Arguments& args, const Problem& problem, const Tensor& grad) {
   const Sizes expected = output_sizes(problem, args.channels_last);
-  check(sizes_of(grad) == expected, args.op, "grad must have the forward result's size ",
-        show(expected), ", got ", show(sizes_of(grad)));
+  const Sizes got = sizes_of(grad);
+  check(got == expected, args.op, "grad must have the forward result's size ", show(expected),
+        ", got ", show(got));
 }
 
 // ---- memory order (the rule is explained in tfcompat_dw/layout.py) ------------------------------
@@ -228,22 +237,22 @@ bool channels_last_in_memory(const Tensor& tensor, bool channels_last) {
   return channel == column ? channels_last : channel < column;
 }
 
+// A CPU tensor with the dtype of another. The C shim, not aten: a call by an operator's name takes
+// 2 us. Nothing fills the memory, whatever torch.use_deterministic_algorithms says: the kernels
+// write all of it.
 Tensor empty(const Tensor& like, const Sizes& sizes, bool channels_last, bool in_memory) {
-  if (channels_last == in_memory) return torch::stable::new_empty(like, {sizes.data(), 4});
   const Sizes strides = dense_strides(sizes, storage_axes(channels_last, in_memory));
-  // aten, not the C shim: it honours torch.utils.deterministic.fill_uninitialized_memory
-  using torch::headeronly::IntHeaderOnlyArrayRef;
-  std::array<StableIValue, 7> stack = {
-      torch::stable::detail::from(like),
-      torch::stable::detail::from(IntHeaderOnlyArrayRef(sizes.data(), 4)),
-      torch::stable::detail::from(IntHeaderOnlyArrayRef(strides.data(), 4)),
-      torch::stable::detail::from(std::optional<ScalarType>()),
-      torch::stable::detail::from(std::optional<torch::headeronly::Layout>()),
-      torch::stable::detail::from(std::optional<torch::stable::Device>()),
-      torch::stable::detail::from(std::optional<bool>())};
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::new_empty_strided", "", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::detail::to<Tensor>(stack[0]);
+  int32_t dtype = 0;
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      4, sizes.data(), strides.data(), dtype, aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
+
+// Asks first, for the same reason.
+Tensor made_contiguous(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
 // The tensor itself where it is dense in the given memory order, else a dense copy.
@@ -278,8 +287,8 @@ Tensor forward_cpu(const Tensor& input, const Tensor& filter, const std::optiona
       empty(input, output_sizes(problem, channels_last), channels_last, problem.channels_last);
   if (output.numel() == 0) return output;
   const Tensor x = dense(input, channels_last, problem.channels_last);
-  const Tensor f = torch::stable::contiguous(filter);
-  const Tensor b = bias ? torch::stable::contiguous(*bias) : f;
+  const Tensor f = made_contiguous(filter);
+  const Tensor b = bias ? made_contiguous(*bias) : f;
   cpu::forward(problem, x.const_data_ptr(), f.const_data_ptr(), bias ? b.const_data_ptr() : nullptr,
                output.mutable_data_ptr(), parallel_for);
   return output;
@@ -291,7 +300,7 @@ Tensor input_gradient(const Arguments& args, Problem problem, const Sizes& input
   Tensor result = empty(grad, input_size, args.channels_last, problem.channels_last);
   if (result.numel() == 0 || grad.numel() == 0) return torch::stable::zero_(result);
   const Tensor g = dense(grad, args.channels_last, problem.channels_last);
-  const Tensor f = torch::stable::contiguous(filter);
+  const Tensor f = made_contiguous(filter);
   cpu::backward_input(problem, g.const_data_ptr(), f.const_data_ptr(), result.mutable_data_ptr(),
                       parallel_for);
   return result;
