@@ -245,8 +245,13 @@ Tensor empty(const Tensor& like, const Sizes& sizes, bool channels_last, bool in
   int32_t dtype = 0;
   AtenTensorHandle handle = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(4, sizes.data(), strides.data(), dtype,
-                                                         aoti_torch_device_type_cpu(), 0, &handle));
+  const AOTITorchError error = aoti_torch_empty_strided(4, sizes.data(), strides.data(), dtype,
+                                                        aoti_torch_device_type_cpu(), 0, &handle);
+  if (error != AOTI_TORCH_SUCCESS) {
+    std::ostringstream text;
+    text << "tfcompat_dw: there is no memory for a tensor of size " << show(sizes);
+    throw std::runtime_error(text.str());
+  }
   return Tensor(handle);
 }
 

@@ -153,7 +153,8 @@ struct ChannelFilter {
     int64_t next;
     const int64_t count =
         ring.list(plan.rows, oh, sums, plan.problem.cols.kernel * tap_pitch, lines, &next);
-    TileRow<T> row = {line, lines, count, grad_form.width(), false, false, nullptr, nullptr, 0, 0};
+    TileRow<T> row = {line,    lines, count, grad_form.width(), false, false, nullptr, false,
+                      nullptr, 0,     0};
     ring.fetch_ahead(next, plan.rows.gather.source_step, row);
     tiles.run(row);
   }

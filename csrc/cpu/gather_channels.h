@@ -4,6 +4,8 @@
 // Each destination row of a share lists the source rows that it meets; the columns come in sweeps,
 // cut into register tiles.
 
+constexpr int64_t kLineBytes = 64;  // of the caches
+
 template <class S>
 struct ChannelGather {
   using T = Compute<S>;
@@ -151,6 +153,7 @@ struct ChannelGather {
     strips.members = results;
     strips.taps = const_cast<T*>(weight.filter);  // only read
     strips.bias = weight.bias;
+    strips.streams = streams();
     strips.lanes = source_form.width();
     strips.picked = source_form.in_place() && source_form.repeat > 1 ? pick : nullptr;
     const StripPitches down = {source_form.cols * source_form.pitch(),
@@ -158,6 +161,15 @@ struct ChannelGather {
                                call.plan.problem.cols.kernel * weight.pitch};
     run_all_strips<StripGather>(call.plan, share, strips, down,
                                 {source_form.pitch(), result_form.pitch(), weight.pitch});
+  }
+
+  // Results that would push the sources out of the caches go past them. Whole memory lines only.
+  bool streams() const {
+    const Plan& plan = call.plan;
+    const int64_t chunk = plan.chunk * (plan.rows.gather.forward ? plan.problem.multiplier : 1);
+    const int64_t line = kLineBytes / static_cast<int64_t>(sizeof(S));
+    return plan.far && result_form.in_place() && result_form.channels % line == 0 &&
+           chunk % line == 0 && reinterpret_cast<uintptr_t>(call.destination) % kLineBytes == 0;
   }
 
   int64_t rows_at_once() const { return call.plan.row_pairs ? 2 : 1; }
@@ -176,8 +188,13 @@ struct ChannelGather {
       const int64_t line_count =  // weights are only read
           ring.list(plan.rows, row + i, const_cast<T*>(weight.filter),
                     plan.problem.cols.kernel * weight.pitch, list, &next);
-      rows[i] = {results, list, line_count, source_form.width(), false, false, weight.bias,
-                 nullptr, 0,    0};
+      rows[i] = {};
+      rows[i].members = results;
+      rows[i].lines = list;
+      rows[i].line_count = line_count;
+      rows[i].lanes = source_form.width();
+      rows[i].bias = weight.bias;
+      rows[i].streams = streams();
       ring.fetch_ahead(next, count * plan.rows.gather.source_step, rows[i]);
     }
     if (count == 2) {
@@ -213,4 +230,5 @@ void channel_gather_run(const GatherCall& call, int64_t begin, int64_t end, void
     const Share share = share_of(call.plan, task / chunks, task % chunks);
     ChannelGather<S>(call, share.channels.end - share.channels.begin, memory).run(share);
   }
+  finish_streams();
 }

@@ -150,7 +150,7 @@ struct Plan {
   int64_t row_slots;
   bool slot_by_tap;
   bool whole_rows;
-  bool fetches_ahead;
+  bool far;        // the tensors exceed what caches hold
   bool row_pairs;  // whether neighbouring destination rows are computed together
   bool strips;     // strips (strips.h) instead of tiles
   bool own_form;   // strips: of the tensors as they are

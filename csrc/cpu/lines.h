@@ -95,7 +95,7 @@ struct LineBlock {
     packed.pitch = 1;
     tiles.clear();
     tiles.add(packed, pitch, -points.begin * pitch, member_pitch, 0, kw * tap_pitch);
-    return {nullptr, list, cols.taps, 0, false, false, nullptr, nullptr, 0, 0};
+    return {nullptr, list, cols.taps, 0, false, false, nullptr, false, nullptr, 0, 0};
   }
 };
 

@@ -9,6 +9,11 @@
 
 #include "kernels.h"
 
+// Bytes of input and output beyond a core's share of the last-level cache. Tests set it lower.
+#ifndef DW_FAR_BYTES
+#define DW_FAR_BYTES (8 << 20)
+#endif
+
 namespace tfcompat_dw::cpu {
 
 inline int64_t compute_bytes(const Problem& problem) {
@@ -224,8 +229,7 @@ inline void plan_channels(Plan& plan, int64_t vector, bool gathers) {
   constexpr int64_t kBlockPixels = 64;
   constexpr int64_t kRewrittenBytes = 512 << 10;
   constexpr int64_t kNarrow = 56;
-  constexpr double kFarBytes = 16 << 20;  // beyond the share of a last-level cache
-  plan.fetches_ahead = tensor_bytes(plan.problem) > kFarBytes;
+  plan.far = tensor_bytes(plan.problem) > DW_FAR_BYTES;
   if (plan_strips(plan, vector, gathers)) return;
   const Problem& problem = plan.problem;
   AxisPlan& rows = plan.rows;

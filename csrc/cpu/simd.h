@@ -175,6 +175,27 @@ DW_INLINE void store(S* p, Vector<float> v) {
   *reinterpret_cast<HalfBitsUnaligned*>(p) = round_to(v, S{});
 }
 
+// Whether whole memory lines can be written past the caches: vectors are as long as they are.
+template <class S>
+constexpr bool kStreams = DW_VECTOR_BYTES == 64 && sizeof(S) == sizeof(float);
+
+template <class S>
+DW_INLINE void stream(S* p, Vector<Compute<S>> v) {
+#if DW_VECTOR_BYTES == 64
+  if constexpr (kStreams<S>) {
+    return _mm512_stream_ps(reinterpret_cast<float*>(p), reinterpret_cast<__m512>(v));
+  }
+#endif
+  store(p, v);
+}
+
+// Before another thread may read what was streamed.
+DW_INLINE void finish_streams() {
+#if DW_VECTOR_BYTES == 64
+  _mm_sfence();
+#endif
+}
+
 // Lane i holds p[i] for i in [begin, end) and 0 elsewhere; nothing outside is touched in memory.
 #if DW_VECTOR_BYTES == 64
 DW_INLINE uint32_t lane_mask(int begin, int end) { return (1u << end) - (1u << begin); }

@@ -23,6 +23,7 @@ struct StripSweep {
   int64_t lanes;                 // one vector at the least
   const PickedLanes<S>* picked;  // [vectors], where the source has another number of channels
   const Compute<S>* bias;        // gather: [lanes] or null
+  bool streams;                  // gather: results are written past the caches
 };
 
 // One strip. Pitches in elements, from row to row.
@@ -63,6 +64,7 @@ struct StripGather {
   Vector<T> weight[kStripTaps * kStripTaps];
   Vector<T> sum[kStripTaps][N];
   Vector<T> bias;
+  bool streams;
   S* member;
   int64_t column_pitch;
   int64_t pitch;
@@ -75,6 +77,7 @@ struct StripGather {
             in_register(load(taps + i * sweep.tap_pitch + j * spot.tap_pitch));
       }
     }
+    streams = kStreams<S> && sweep.streams;
     bias = sweep.bias ? load(sweep.bias + lane) : Vector<T>{};
     member = sweep.members + spot.member + lane;
     column_pitch = sweep.member_pitch;
@@ -90,7 +93,11 @@ struct StripGather {
   template <int kSlot>
   DW_INLINE void end_column(int64_t q) {
     S* to = member + q * column_pitch;
-    DW_UNROLL for (int p = 0; p < N; ++p, to += pitch) store(to, sum[kSlot][p] + bias);
+    if (streams) {
+      DW_UNROLL for (int p = 0; p < N; ++p, to += pitch) stream(to, sum[kSlot][p] + bias);
+    } else {
+      DW_UNROLL for (int p = 0; p < N; ++p, to += pitch) store(to, sum[kSlot][p] + bias);
+    }
   }
   DW_INLINE void end(const StripSweep<S>&, const StripSpot<S>&, int64_t) {}
 };

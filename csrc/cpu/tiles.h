@@ -36,6 +36,7 @@ struct TileRow {
   bool same_taps;       // one vector of weights (and bias) for all lanes
   bool add;             // gather: to what the members hold already
   const T* bias;        // gather: [lanes] or null
+  bool streams;         // gather: results are written past the caches
   const T* ahead;       // the first of the source lines that the next row of tiles will need anew
   int64_t ahead_lines;  // how many of them to fetch into the caches: 0 to 2
   int64_t ahead_pitch;  // elements
@@ -304,7 +305,11 @@ struct GatherTile {
       DW_UNROLL for (int p = 0; p < N; ++p) sum[p] += load(member + p * pitch);
     }
     const Vector<T> bias = row.bias ? load(row.bias + bias_lane) : Vector<T>{};
-    DW_UNROLL for (int p = 0; p < N; ++p, member += pitch) store(member, sum[p] + bias);
+    if (kStreams<T> && row.streams) {
+      DW_UNROLL for (int p = 0; p < N; ++p, member += pitch) stream(member, sum[p] + bias);
+    } else {
+      DW_UNROLL for (int p = 0; p < N; ++p, member += pitch) store(member, sum[p] + bias);
+    }
   }
 };
 
