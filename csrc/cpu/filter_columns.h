@@ -1,5 +1,5 @@
-// The filter and bias gradient over NCHW memory with vectors of
-// adjacent columns, for few channels. No include guard: see each_isa.h.
+// The filter and bias gradient over NCHW memory with vectors of adjacent columns, for few channels.
+// No include guard: see each_isa.h.
 //
 // df[kh, kw, o] is the dot product of a grad plane with a shifted input plane. Both are packed into
 // lines (lines.h), grad with zeros behind each plane; the tiles run down the rows and leave a

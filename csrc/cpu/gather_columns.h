@@ -1,5 +1,5 @@
-// The gathering pass (window.h) over NCHW memory with vectors of
-// adjacent columns, for few channels. No include guard: see each_isa.h.
+// The gathering pass (window.h) over NCHW memory with vectors of adjacent columns, for few
+// channels. No include guard: see each_isa.h.
 //
 // A share is one plane, or a few narrow ones side by side. Its rows come in blocks of a sweep,
 // whose source is packed into lines (lines.h); the tiles then run down the rows.
