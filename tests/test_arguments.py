@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tfcompat_dw import (
@@ -1010,6 +1012,15 @@ def test_separable_of_nothing_is_nothing(size, data_format):
         result = separable(input=x, data_format=data_format)
         nhwc = result if data_format == "NHWC" else result.permute(0, 2, 3, 1)
         assert nhwc.shape == (*size[:3], 4)
+
+
+def test_padding_may_be_symbolic_where_sizes_are_not():
+    with FakeTensorMode(shape_env=ShapeEnv()) as mode:
+        pad = mode.from_tensor(torch.empty(5)).shape[0]
+        assert isinstance(pad, torch.SymInt)
+        padding = [(0, 0), (pad, pad), (1, 1), (0, 0)]
+        result = depthwise_conv2d(torch.empty(1, 4, 4, 3), torch.empty(3, 3, 3, 1), 1, padding)
+        assert result.shape == (1, 2 * pad + 2, 4, 3)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])

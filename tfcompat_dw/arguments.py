@@ -60,7 +60,10 @@ class Geometry(NamedTuple):
             type(rows) is type(columns) is type(height) is type(width) is int
             and not torch.compiler.is_compiling()
         ):
-            return _known_window(self, filter_name, kernel, size)
+            try:
+                return _known_window(self, filter_name, kernel, size)
+            except TypeError:  # a SymInt among the strides, padding or dilations has no hash
+                pass
         return self._window(filter_name, kernel, size)
 
     def _window(self, filter_name: str, kernel: Pair, size: Pair) -> Window:
