@@ -91,9 +91,8 @@ struct ChannelFilter {
       if (call.plan.own_form) {
         add_strips(share, ring.image, tensor, picked);
       } else {
-        const T* grad = grad_form.in_place()
-                            ? reinterpret_cast<const T*>(tensor)
-                            : grad_line - share.rows.begin * grad_form.cols * grad_form.pitch();
+        const T* grad = grad_form.in_place() ? reinterpret_cast<const T*>(tensor)
+                                             : grad_form.row_zero(grad_line, share.rows.begin);
         add_strips<T>(share, ring.row_zero(), grad, nullptr);
       }
     }

@@ -2,7 +2,7 @@
 // each_isa.h.
 //
 // Each destination row of a share lists the source rows that it meets; the columns come in sweeps,
-// cut into register tiles.
+// cut into register tiles. Where the plan says so, strips (strips.h) do the whole share instead.
 
 constexpr int64_t kLineBytes = 64;  // of the caches
 
@@ -12,6 +12,7 @@ struct ChannelGather {
   const GatherCall& call;
   RowForm<S> source_form;
   RowForm<S> result_form;
+  bool streams;  // results are written past the caches
   RowRing<S> ring;
   PickedLanes<S>* picked;  // [vectors of a chunk]
   TileLine<T>* lines;      // [rows at once, kh]
@@ -41,6 +42,7 @@ struct ChannelGather {
                                plan.own_form};
     source_form = forward ? input : output;
     result_form = forward ? output : input;
+    streams = may_stream();
     Carver carver = {static_cast<char*>(memory), 0};
     picked = carver.take<PickedLanes<S>>(ceil_div(count, kLanes<T>));
     lines = carver.take<TileLine<T>>(rows_at_once() * problem.rows.kernel);
@@ -137,7 +139,7 @@ struct ChannelGather {
       if (call.plan.own_form) {
         run_strips(share, weight, ring.image, destination(share), picked);
       } else {
-        T* results = result - share.rows.begin * result_form.cols * result_form.pitch();
+        T* results = result_form.row_zero(result, share.rows.begin);
         run_strips<T>(share, weight, ring.row_zero(), results, nullptr);
         store_share(share);
       }
@@ -153,7 +155,7 @@ struct ChannelGather {
     strips.members = results;
     strips.taps = const_cast<T*>(weight.filter);  // only read
     strips.bias = weight.bias;
-    strips.streams = streams();
+    strips.streams = streams;
     strips.lanes = source_form.width();
     strips.picked = source_form.in_place() && source_form.repeat > 1 ? pick : nullptr;
     const StripPitches down = {source_form.cols * source_form.pitch(),
@@ -164,7 +166,7 @@ struct ChannelGather {
   }
 
   // Results that would push the sources out of the caches go past them. Whole memory lines only.
-  bool streams() const {
+  bool may_stream() const {
     const Plan& plan = call.plan;
     const int64_t chunk = plan.chunk * (plan.rows.gather.forward ? plan.problem.multiplier : 1);
     const int64_t line = kLineBytes / static_cast<int64_t>(sizeof(S));
@@ -194,7 +196,7 @@ struct ChannelGather {
       rows[i].line_count = line_count;
       rows[i].lanes = source_form.width();
       rows[i].bias = weight.bias;
-      rows[i].streams = streams();
+      rows[i].streams = streams;
       ring.fetch_ahead(next, count * plan.rows.gather.source_step, rows[i]);
     }
     if (count == 2) {

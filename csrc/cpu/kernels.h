@@ -163,6 +163,7 @@ struct Plan {
   bool packs;             // whether packed lines stay in proportion to the planes
 
   int64_t chunks() const { return ceil_div(problem.channels, chunk); }
+  // Channels of the last chunk. It may need more scratch than a whole one: narrower than a vector.
   int64_t last_chunk() const { return (problem.channels - 1) % chunk + 1; }
   int64_t units() const { return problem.batch * rows.blocks() * cols.blocks(); }
 };

@@ -163,16 +163,18 @@ inline int64_t least_block(const AxisPlan& axis, int64_t least) {
   return ceil_div(std::max(least, halo), axis.gather.source_step);
 }
 
-// Rows of destinations whose sources and results, rewritten whole, leave room in the level-2 cache.
+// Rewritten rows leave room for others in the level-2 cache.
+constexpr int64_t kRewrittenBytes = 512 << 10;
+
+// Rows of destinations whose sources and results fit, rewritten whole.
 inline int64_t rows_that_fit(const Plan& plan) {
-  constexpr int64_t kBytes = 512 << 10;
   const Gather& down = plan.rows.gather;
   const int64_t lanes = plan.chunk * plan.problem.multiplier;
   const int64_t pixel_bytes = std::max<int64_t>(lanes, 16) * compute_bytes(plan.problem);
   const int64_t pixels =
       plan.cols.gather.sources * down.source_step + plan.cols.gather.destinations;
   const int64_t halo = sources_in_sight(down, plan.rows.axis, 1) * plan.cols.gather.sources;
-  return (kBytes / pixel_bytes - halo) / pixels;
+  return (kRewrittenBytes / pixel_bytes - halo) / pixels;
 }
 
 // Whether an axis is one that strips take: three taps for every destination, a step of one, and
@@ -229,7 +231,6 @@ inline bool plan_strips(Plan& plan, int64_t vector, bool gathers) {
 inline void plan_channels(Plan& plan, int64_t vector, bool gathers) {
   constexpr int64_t kBlockRows = 8;  // short enough to share out, tall enough to reuse rows
   constexpr int64_t kBlockPixels = 64;
-  constexpr int64_t kRewrittenBytes = 512 << 10;
   constexpr int64_t kNarrow = 56;
   plan.far = tensor_bytes(plan.problem) > DW_FAR_BYTES;
   if (plan_strips(plan, vector, gathers)) return;

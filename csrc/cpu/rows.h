@@ -65,6 +65,12 @@ struct RowForm {
     return (ceil_div(width(), kLanes<Compute<S>>) | 1) * kLanes<Compute<S>>;
   }
 
+  // Where row 0 stands or would stand, if `lines` begin with row `first`.
+  template <class P>
+  DW_INLINE P* row_zero(P* lines, int64_t first) const {
+    return lines - first * cols * pitch();
+  }
+
   // Elements from channel to channel, and before a channel, an image, or a pixel of an image.
   DW_INLINE int64_t plane() const { return rows * cols; }
   DW_INLINE int64_t channel_offset(int64_t image, int64_t channel) const {
@@ -216,9 +222,10 @@ struct RowRing {
     write_pixels(image + form.pixel_offset(rows.begin, 0), (rows.end - rows.begin) * pixels, form,
                  picked, lines);
   }
-  // whole_rows: where row 0, column 0 would stand.
+
+  // whole_rows.
   const Compute<S>* row_zero() const {
-    return form.in_place() ? image_row(0) : lines - first_row * pixels * form.pitch();
+    return form.in_place() ? image_row(0) : form.row_zero(lines, first_row);
   }
   DW_INLINE const Compute<S>* image_row(int64_t index) const {
     return reinterpret_cast<const Compute<S>*>(image + form.pixel_offset(index, first_column));

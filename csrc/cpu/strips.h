@@ -41,7 +41,7 @@ struct StripSpot {
 
 constexpr int kStripTaps = 3;
 
-// Columns that are fetched ahead: the hardware follows no more than a few of the N + 2 sweep.
+// Columns that are fetched ahead: the hardware follows no more than a few of the N + 2 rows.
 constexpr int64_t kStripAhead = 4;
 
 template <class T>
