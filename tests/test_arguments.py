@@ -1015,9 +1015,10 @@ def test_separable_of_nothing_is_nothing(size, data_format):
 
 
 def test_padding_may_be_symbolic_where_sizes_are_not():
-    with FakeTensorMode(shape_env=ShapeEnv()) as mode:
-        pad = mode.from_tensor(torch.empty(5)).shape[0]
-        assert isinstance(pad, torch.SymInt)
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    pad = mode.from_tensor(torch.empty(5)).shape[0]
+    assert isinstance(pad, torch.SymInt)
+    with mode:
         padding = [(0, 0), (pad, pad), (1, 1), (0, 0)]
         result = depthwise_conv2d(torch.empty(1, 4, 4, 3), torch.empty(3, 3, 3, 1), 1, padding)
         assert result.shape == (1, 2 * pad + 2, 4, 3)
