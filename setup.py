@@ -1,19 +1,24 @@
 """Builds ``tfcompat_dw._C``: LibTorch stable ABI, limited Python API, one wheel for all.
 
 Environment:
-    TFCOMPAT_DW_CUDA       auto (default), 0 or 1: whether to build CUDA kernels
+    TFCOMPAT_DW_CUDA       auto (default: where nvcc is found), 0 or 1: whether to build CUDA kernels
+    TORCH_CUDA_ARCH_LIST   the GPUs to build for, as in PyTorch: "9.0", "8.0;9.0+PTX"
+    CUDA_HOME              the CUDA toolkit, where nvcc is not in PATH
     MAX_JOBS               compiler processes
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from setuptools import setup
 
 try:
+    from torch.utils import cpp_extension
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 except ImportError as error:
     sys.exit(
@@ -25,21 +30,46 @@ ROOT = Path(__file__).resolve().parent
 TORCH_TARGET = "0x020a000000000000"  # 2.10: the oldest torch whose stable ABI has what is used here
 
 
-def cuda_wanted() -> bool:
-    """CUDA kernels are chosen by toolchain. There are none yet: only an explicit 1 is refused."""
+# Turing to Blackwell, and PTX that newer GPUs compile for themselves.
+CUDA_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
+
+
+def cuda_home() -> Path | None:
+    """The CUDA toolkit: chosen by its compiler, never by whether this machine has a GPU."""
+    nvcc = shutil.which("nvcc")
+    folders = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    if nvcc:
+        folders.insert(2, str(Path(nvcc).resolve().parent.parent))
+    for folder in folders:  # nvcc in PATH may be a script that lies elsewhere
+        if folder and all(
+            (Path(folder) / part).is_file() for part in ("bin/nvcc", "include/cuda_runtime.h")
+        ):
+            return Path(folder)
+    return None
+
+
+def cuda_toolkit() -> Path | None:
+    """The toolkit to build CUDA kernels with; None: build none."""
     choice = os.environ.get("TFCOMPAT_DW_CUDA", "auto")
     if choice not in ("auto", "0", "1"):
         sys.exit(f"TFCOMPAT_DW_CUDA must be auto, 0 or 1, got {choice!r}")
-    if choice == "1":
-        sys.exit("TFCOMPAT_DW_CUDA=1: this version has no CUDA kernels yet; use auto or 0")
-    return False
+    home = cuda_home() if choice != "0" else None
+    if choice == "1" and home is None:
+        sys.exit(
+            "TFCOMPAT_DW_CUDA=1, but no nvcc is in CUDA_HOME/bin, PATH or /usr/local/cuda/bin; "
+            "install the CUDA toolkit (12.8 or newer) or set CUDA_HOME"
+        )
+    return home
+
+
+def relative(pattern: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))
 
 
 def extension() -> CppExtension:
-    """All C++ files below csrc/, as one module."""
-    sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*.cpp"))
-    headers = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*.h"))
-    flags = [
+    """All files below csrc/, as one module. CUDA kernels need no PyTorch that is built for CUDA."""
+    sources = relative("csrc/**/*.cpp")
+    cxx = [
         "-std=c++17",
         "-O3",
         "-ffp-contract=fast",  # ISO mode turns fused multiply-add off
@@ -48,13 +78,32 @@ def extension() -> CppExtension:
         "-g0",
         f"-DTORCH_TARGET_VERSION={TORCH_TARGET}",
     ]
-    print(f"tfcompat_dw: CPU kernels from {len(sources)} files, CUDA kernels: {cuda_wanted()}")
+    nvcc = ["-std=c++17", "-O3", "-Xcompiler", "-fvisibility=hidden"]
+    link: dict[str, Any] = {}
+    toolkit = cuda_toolkit()
+    if toolkit:
+        architectures = os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
+        cpp_extension.CUDA_HOME = str(toolkit)  # torch sets it only if it is itself built for CUDA
+        sources += relative("csrc/cuda/*.cu")
+        cxx.append(f'-DTFCOMPAT_DW_CUDA="{architectures}"')
+        # libtorch holds libtorch_cuda, if there is one; static cudart: any CUDA's PyTorch will do
+        libraries = [folder for folder in ("lib64", "lib") if (toolkit / folder).is_dir()]
+        link = {
+            "libraries": ["cudart_static", "dl", "rt", "pthread"],
+            "library_dirs": [str(toolkit / folder) for folder in libraries],
+            "extra_link_args": ["-Wl,--no-as-needed", "-ltorch", "-Wl,--as-needed"],
+        }
+    print(
+        f"tfcompat_dw: {len(sources)} files, CUDA kernels: "
+        + (f"for {architectures} with {toolkit}" if toolkit else "none")
+    )
     return CppExtension(
         "tfcompat_dw._C",
         sources,
-        depends=headers,
-        extra_compile_args={"cxx": flags},
+        depends=relative("csrc/**/*.h"),
+        extra_compile_args={"cxx": cxx, "nvcc": nvcc},
         py_limited_api=True,
+        **link,
     )
 
 

@@ -3,6 +3,7 @@
 // The Python functions refuse bad arguments with full explanations; the checks here protect direct
 // callers of torch.ops: no argument may crash, read out of bounds or allocate without bound.
 #include <Python.h>
+#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -22,6 +23,9 @@
 #include <vector>
 
 #include "cpu/cpu.h"
+#ifdef TFCOMPAT_DW_CUDA
+#include "cuda/cuda.h"
+#endif
 #include "window.h"
 
 namespace tfcompat_dw {
@@ -134,7 +138,8 @@ std::optional<DataType> data_type(ScalarType type) {
 void check_tensor(const char* op, const char* name, const Tensor& tensor, int64_t rank,
                   const Tensor& model) {
   check(tensor.defined(), op, name, " is undefined");
-  check(tensor.is_cpu(), op, name, " must be on the CPU, as the other tensors");
+  check(tensor.is_cpu() == model.is_cpu() && tensor.get_device_index() == model.get_device_index(),
+        op, "all tensors must be on one device; ", name, " is on another");
   check(tensor.dim() == rank, op, name, " must have ", rank, " dimensions, got ", tensor.dim());
   check(data_type(tensor.scalar_type()).has_value(), op, name,
         " must be float64, float32, bfloat16 or float16");
@@ -237,16 +242,18 @@ bool channels_last_in_memory(const Tensor& tensor, bool channels_last) {
   return channel == column ? channels_last : channel < column;
 }
 
-// A CPU tensor with the dtype of another. The C shim, not aten: a call by an operator's name takes
+// A tensor with the dtype and device of another. The C shim, not aten: a call by an operator's name takes
 // 2 us. Nothing fills the memory, whatever torch.use_deterministic_algorithms says: the kernels
 // write all of it.
 Tensor empty(const Tensor& like, const Sizes& sizes, bool channels_last, bool in_memory) {
   const Sizes strides = dense_strides(sizes, storage_axes(channels_last, in_memory));
   int32_t dtype = 0;
+  int32_t device = 0;
   AtenTensorHandle handle = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
-  const AOTITorchError error = aoti_torch_empty_strided(4, sizes.data(), strides.data(), dtype,
-                                                        aoti_torch_device_type_cpu(), 0, &handle);
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  const AOTITorchError error = aoti_torch_empty_strided(
+      4, sizes.data(), strides.data(), dtype, device, like.get_device_index(), &handle);
   if (error != AOTI_TORCH_SUCCESS) {
     std::ostringstream text;
     text << "tfcompat_dw: there is no memory for a tensor of size " << show(sizes);
@@ -267,14 +274,52 @@ Tensor dense(const Tensor& tensor, bool channels_last, bool in_memory) {
   return torch::stable::copy_(copy, tensor);
 }
 
-// ---- CPU kernels --------------------------------------------------------------------------------
+// ---- kernels of the tensors' device -------------------------------------------------------------
 
 void parallel_for(int64_t tasks, int64_t grain, const cpu::Body& body) {
   if (tasks <= grain) return body(0, tasks);
   torch::stable::parallel_for(0, tasks, grain, body);
 }
 
-Tensor forward_cpu(const Tensor& input, const Tensor& filter, const std::optional<Tensor>& bias,
+#ifdef TFCOMPAT_DW_CUDA
+// Weak: it lives in libtorch_cuda, and this module is loaded beside a PyTorch without it, too.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(
+    int32_t device_index, void** stream);
+
+void* current_stream(const Tensor& tensor) {
+  void* stream = nullptr;
+  if (!&aoti_torch_get_current_cuda_stream) {
+    throw std::runtime_error("tfcompat_dw: this PyTorch offers no CUDA stream to its extensions");
+  }
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  return stream;
+}
+
+// The tensor itself, or a copy at an address that 16-byte loads can use (views may start anywhere).
+Tensor with_aligned_address(const Tensor& tensor, bool channels_last, bool in_memory) {
+  if (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0) return tensor;
+  Tensor copy = empty(tensor, sizes_of(tensor), channels_last, in_memory);
+  return torch::stable::copy_(copy, tensor);
+}
+#endif
+
+// Runs CPU or CUDA kernels: `on_cuda` gets the current stream of the tensor's device.
+template <class OnCpu, class OnCuda>
+void on_device_of(const Tensor& tensor, const OnCpu& on_cpu, const OnCuda& on_cuda) {
+#ifdef TFCOMPAT_DW_CUDA
+  if (!tensor.is_cpu()) {
+    const torch::stable::accelerator::DeviceGuard guard(tensor.get_device_index());
+    return on_cuda(current_stream(tensor));
+  }
+#else
+  (void)tensor;
+  (void)on_cuda;
+#endif
+  on_cpu();
+}
+
+Tensor forward(const Tensor& input, const Tensor& filter, const std::optional<Tensor>& bias,
                    std::vector<int64_t> stride, std::vector<int64_t> padding,
                    std::vector<int64_t> dilation, bool channels_last) {
   const Arguments args = {"depthwise_conv2d", std::move(stride), std::move(padding),
@@ -294,8 +339,19 @@ Tensor forward_cpu(const Tensor& input, const Tensor& filter, const std::optiona
   const Tensor x = dense(input, channels_last, problem.channels_last);
   const Tensor f = made_contiguous(filter);
   const Tensor b = bias ? made_contiguous(*bias) : f;
-  cpu::forward(problem, x.const_data_ptr(), f.const_data_ptr(), bias ? b.const_data_ptr() : nullptr,
-               output.mutable_data_ptr(), parallel_for);
+  const void* offset = bias ? b.const_data_ptr() : nullptr;
+  on_device_of(
+      input,
+      [&] {
+        cpu::forward(problem, x.const_data_ptr(), f.const_data_ptr(), offset,
+                     output.mutable_data_ptr(), parallel_for);
+      },
+      [&]([[maybe_unused]] void* stream) {
+#ifdef TFCOMPAT_DW_CUDA
+        cuda::forward(problem, x.const_data_ptr(), f.const_data_ptr(), offset,
+                      output.mutable_data_ptr(), stream);
+#endif
+      });
   return output;
 }
 
@@ -306,8 +362,18 @@ Tensor input_gradient(const Arguments& args, Problem problem, const Sizes& input
   if (result.numel() == 0 || grad.numel() == 0) return torch::stable::zero_(result);
   const Tensor g = dense(grad, args.channels_last, problem.channels_last);
   const Tensor f = made_contiguous(filter);
-  cpu::backward_input(problem, g.const_data_ptr(), f.const_data_ptr(), result.mutable_data_ptr(),
-                      parallel_for);
+  on_device_of(
+      grad,
+      [&] {
+        cpu::backward_input(problem, g.const_data_ptr(), f.const_data_ptr(),
+                            result.mutable_data_ptr(), parallel_for);
+      },
+      [&]([[maybe_unused]] void* stream) {
+#ifdef TFCOMPAT_DW_CUDA
+        cuda::backward_input(problem, g.const_data_ptr(), f.const_data_ptr(),
+                             result.mutable_data_ptr(), stream);
+#endif
+      });
   return result;
 }
 
@@ -329,13 +395,32 @@ std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem probl
   problem.channels_last = channels_last_in_memory(input, args.channels_last);
   const Tensor x = dense(input, args.channels_last, problem.channels_last);
   const Tensor g = dense(grad, args.channels_last, problem.channels_last);
-  cpu::backward_filter(problem, x.const_data_ptr(), g.const_data_ptr(),
-                       filter_wanted ? filter.mutable_data_ptr() : nullptr,
-                       bias_wanted ? bias.mutable_data_ptr() : nullptr, parallel_for);
+  void* filter_result = filter_wanted ? filter.mutable_data_ptr() : nullptr;
+  void* bias_result = bias_wanted ? bias.mutable_data_ptr() : nullptr;
+  on_device_of(
+      grad,
+      [&] {
+        cpu::backward_filter(problem, x.const_data_ptr(), g.const_data_ptr(), filter_result,
+                             bias_result, parallel_for);
+      },
+      [&]([[maybe_unused]] void* stream) {
+#ifdef TFCOMPAT_DW_CUDA
+        // the order of the sums must not depend on where a view starts
+        const Tensor seen = with_aligned_address(x, args.channels_last, problem.channels_last);
+        const Tensor grads = with_aligned_address(g, args.channels_last, problem.channels_last);
+        const int64_t bytes = cuda::workspace_bytes(problem, filter_wanted, bias_wanted);
+        const int64_t elements = bytes / (problem.dtype == DataType::kFloat64   ? 8
+                                          : problem.dtype == DataType::kFloat32 ? 4
+                                                                                : 2);
+        Tensor workspace = torch::stable::new_empty(grad, {&elements, 1});
+        cuda::backward_filter(problem, seen.const_data_ptr(), grads.const_data_ptr(), filter_result,
+                              bias_result, workspace.mutable_data_ptr(), stream);
+#endif
+      });
   return {filter, bias};
 }
 
-Tensor backward_input_cpu(std::vector<int64_t> input_size, const Tensor& filter, const Tensor& grad,
+Tensor backward_input(std::vector<int64_t> input_size, const Tensor& filter, const Tensor& grad,
                           std::vector<int64_t> stride, std::vector<int64_t> padding,
                           std::vector<int64_t> dilation, bool channels_last) {
   const Arguments args = {"depthwise_conv2d_backward_input", std::move(stride), std::move(padding),
@@ -348,7 +433,7 @@ Tensor backward_input_cpu(std::vector<int64_t> input_size, const Tensor& filter,
   return input_gradient(args, problem, size, filter, grad);
 }
 
-Tensor backward_filter_cpu(const Tensor& input, std::vector<int64_t> filter_size,
+Tensor backward_filter(const Tensor& input, std::vector<int64_t> filter_size,
                            const Tensor& grad, std::vector<int64_t> stride,
                            std::vector<int64_t> padding, std::vector<int64_t> dilation,
                            bool channels_last) {
@@ -362,7 +447,7 @@ Tensor backward_filter_cpu(const Tensor& input, std::vector<int64_t> filter_size
   return std::get<0>(filter_gradients(args, problem, input, grad, true, false));
 }
 
-std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& input, const Tensor& filter,
+std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& input, const Tensor& filter,
                                                 const Tensor& grad, std::vector<int64_t> stride,
                                                 std::vector<int64_t> padding,
                                                 std::vector<int64_t> dilation, bool channels_last,
@@ -407,11 +492,20 @@ STABLE_TORCH_LIBRARY(tfcompat_dw, library) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tfcompat_dw, CPU, library) {
-  library.impl("depthwise_conv2d", TORCH_BOX(&forward_cpu));
-  library.impl("depthwise_conv2d_backward_input", TORCH_BOX(&backward_input_cpu));
-  library.impl("depthwise_conv2d_backward_filter", TORCH_BOX(&backward_filter_cpu));
-  library.impl("depthwise_conv2d_backward", TORCH_BOX(&backward_cpu));
+  library.impl("depthwise_conv2d", TORCH_BOX(&forward));
+  library.impl("depthwise_conv2d_backward_input", TORCH_BOX(&backward_input));
+  library.impl("depthwise_conv2d_backward_filter", TORCH_BOX(&backward_filter));
+  library.impl("depthwise_conv2d_backward", TORCH_BOX(&backward));
 }
+
+#ifdef TFCOMPAT_DW_CUDA
+STABLE_TORCH_LIBRARY_IMPL(tfcompat_dw, CUDA, library) {
+  library.impl("depthwise_conv2d", TORCH_BOX(&forward));
+  library.impl("depthwise_conv2d_backward_input", TORCH_BOX(&backward_input));
+  library.impl("depthwise_conv2d_backward_filter", TORCH_BOX(&backward_filter));
+  library.impl("depthwise_conv2d_backward", TORCH_BOX(&backward));
+}
+#endif
 
 }  // namespace tfcompat_dw
 
@@ -425,7 +519,16 @@ PyObject* cpu_isa(PyObject*, PyObject*) {
     return nullptr;
   }
 }
+PyObject* cuda_architectures(PyObject*, PyObject*) {
+#ifdef TFCOMPAT_DW_CUDA
+  return PyUnicode_FromString(TFCOMPAT_DW_CUDA);
+#else
+  Py_RETURN_NONE;
+#endif
+}
 PyMethodDef methods[] = {{"cpu_isa", cpu_isa, METH_NOARGS, "Instruction set of the CPU kernels."},
+                         {"cuda_architectures", cuda_architectures, METH_NOARGS,
+                          "What the CUDA kernels are compiled for; None: there are none."},
                          {nullptr, nullptr, 0, nullptr}};
 PyModuleDef module = {
     PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};

@@ -1,0 +1,290 @@
+// Launch plans: which thread owns which part of a result. Pure functions, host and device.
+#pragma once
+#include <cstdint>
+
+#include "lattice.h"
+#include "slab.h"
+
+namespace tfcompat_dw::cuda {
+
+constexpr int kThreads = 256;
+constexpr int kTileRows = 4;  // destinations of one thread, see gather_channels.h
+constexpr int kTileCols = 2;
+
+// The threads of a block are a box, every side a power of two (given by its logarithm); the blocks
+// count through classes, channels, columns, rows and images, in this order.
+struct TilePlan {
+  int32_t log_lanes, log_cols, log_rows, log_images;
+  uint32_t row_classes, col_classes;
+  uint32_t lane_blocks, col_blocks, row_blocks, image_blocks;
+
+  int threads() const { return 1 << (log_lanes + log_cols + log_rows + log_images); }
+  double blocks() const {  // a double: more than the grid can hold is refused by the caller
+    return double(row_classes) * col_classes * lane_blocks * col_blocks * row_blocks * image_blocks;
+  }
+};
+
+struct TilePosition {
+  int32_t row_class, col_class;
+  int64_t vector;         // the thread's V channels
+  int64_t image;
+  int64_t row, col;       // its first destination, counted on the lattice
+};
+
+DW_HOST_DEVICE inline TilePosition tile_position(const TilePlan& plan, uint32_t block,
+                                                 uint32_t thread) {
+  TilePosition at;
+  at.col_class = 0;
+  at.row_class = 0;
+  if (plan.col_classes > 1) {
+    at.col_class = block % plan.col_classes;
+    block /= plan.col_classes;
+  }
+  if (plan.row_classes > 1) {
+    at.row_class = block % plan.row_classes;
+    block /= plan.row_classes;
+  }
+  const uint32_t lane_block = block % plan.lane_blocks;
+  block /= plan.lane_blocks;
+  const uint32_t col_block = block % plan.col_blocks;
+  block /= plan.col_blocks;
+  const uint32_t row_block = block % plan.row_blocks;
+  const uint32_t image_block = block / plan.row_blocks;
+
+  const auto part = [&thread](int log_side) {
+    const uint32_t index = thread & ((1u << log_side) - 1);
+    thread >>= log_side;
+    return static_cast<int64_t>(index);
+  };
+  at.vector = (static_cast<int64_t>(lane_block) << plan.log_lanes) + part(plan.log_lanes);
+  at.col = ((static_cast<int64_t>(col_block) << plan.log_cols) + part(plan.log_cols)) * kTileCols;
+  at.row = ((static_cast<int64_t>(row_block) << plan.log_rows) + part(plan.log_rows)) * kTileRows;
+  at.image = (static_cast<int64_t>(image_block) << plan.log_images) + part(plan.log_images);
+  return at;
+}
+
+// The smallest power of two that holds `count`, but not more than 2^most: its logarithm.
+inline int32_t log_up_to(int64_t count, int32_t most) {
+  int32_t log = 0;
+  while (log < most && (int64_t{1} << log) < count) ++log;
+  return log;
+}
+
+inline uint32_t blocks_of(int64_t count, int32_t log_side) {
+  return static_cast<uint32_t>(min64(ceil_div(count, int64_t{1} << log_side), UINT32_MAX));
+}
+
+// Lanes for `vectors` side by side: a line of 128 bytes where whole ones fit, half of that where
+// fewer threads then stand idle (36 vectors: 9 x 4 instead of 5 x 8).
+inline int32_t log_lanes_for(int64_t vectors, int32_t bytes_of_vector) {
+  const int32_t full = bytes_of_vector >= 16 ? 3 : 5;
+  const int32_t log = log_up_to(vectors, full);
+  const auto idle = [vectors](int32_t side) {
+    return ceil_div(vectors, int64_t{1} << side) << side;
+  };
+  return log > 0 && idle(log - 1) < idle(log) ? log - 1 : log;
+}
+
+inline TilePlan plan_tiles(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
+                           int64_t vectors, int32_t bytes_of_vector) {
+  TilePlan plan;
+  // of the fullest class
+  const int64_t row_tiles = ceil_div(ceil_div(rows.destinations, rows.step), kTileRows);
+  const int64_t col_tiles = ceil_div(ceil_div(cols.destinations, cols.step), kTileCols);
+  int32_t left = 8;  // kThreads = 2^8
+  plan.log_lanes = log_lanes_for(vectors, bytes_of_vector);
+  left -= plan.log_lanes;
+  // a square of destinations: 2^3 tiles of 2 columns, 2^2 of 4 rows, has the shortest border
+  plan.log_cols = log_up_to(col_tiles, left < 3 ? left : 3);
+  left -= plan.log_cols;
+  plan.log_rows = log_up_to(row_tiles, left);
+  left -= plan.log_rows;
+  plan.log_images = log_up_to(batch, left);
+  plan.row_classes = static_cast<uint32_t>(rows.classes);
+  plan.col_classes = static_cast<uint32_t>(cols.classes);
+  plan.lane_blocks = blocks_of(vectors, plan.log_lanes);
+  plan.col_blocks = blocks_of(col_tiles, plan.log_cols);
+  plan.row_blocks = blocks_of(row_tiles, plan.log_rows);
+  plan.image_blocks = blocks_of(batch, plan.log_images);
+  return plan;
+}
+
+// Channels first: a block takes `planes` whole planes (counted on the side with fewer channels), or
+// `rows` result rows of one.
+struct PlanePlan {
+  int64_t planes;
+  int64_t all_planes;
+  int64_t rows;
+  int64_t strip;        // result rows that one thread walks down
+  bool whole;           // all rows of the source planes come: pieces of several would not be flat
+  uint32_t bands;       // per plane
+  int64_t source_slab;  // elements of shared memory before the results
+  int64_t result_slab;
+  double blocks;  // 0: shared memory holds not even one row
+};
+
+// The sources that a range of destinations can meet: sources_of in window.h, without a division
+// where the stride is 1.
+DW_HOST_DEVICE inline Range plane_sources(const GatherAxis& axis, Range d) {
+  const int64_t reach = static_cast<int64_t>(axis.kernel - 1) * axis.dilation;
+  int64_t begin, last;
+  if (axis.forward) {
+    begin = d.begin * axis.stride - axis.pad;
+    last = (d.end - 1) * axis.stride - axis.pad + reach;
+  } else {
+    begin = d.begin + axis.pad - reach;
+    last = d.end - 1 + axis.pad;
+    if (axis.stride > 1) {
+      begin = ceil_div(begin, axis.stride);
+      last = floor_div(last, axis.stride);
+    }
+  }
+  const int64_t first = min64(max64(begin, 0), axis.sources);
+  return {first, max64(first, min64(last + 1, axis.sources))};
+}
+
+constexpr int64_t kPlaneBytes = 32 << 10;      // of shared memory: six blocks share a processor
+constexpr int64_t kMostPlaneBytes = 48 << 10;  // what every GPU gives without being asked
+constexpr int64_t kStrip = 8;                  // rows: K - 1 of them are read twice
+
+// Element counts of the two slabs for `rows` result rows of `planes` planes each.
+template <class T>
+inline void size_slabs(const GatherAxis& row_axis, const GatherAxis& col_axis, int64_t multiplier,
+                       PlanePlan& plan) {
+  const int64_t reach = static_cast<int64_t>(row_axis.kernel - 1) * row_axis.dilation;
+  const int64_t sight =
+      min64(row_axis.sources, row_axis.forward ? (plan.rows - 1) * row_axis.stride + reach + 1
+                                               : (plan.rows - 1 + reach) / row_axis.stride + 1);
+  plan.whole = plan.planes * multiplier > 1;
+  const int64_t source_planes = plan.planes * (row_axis.forward ? 1 : multiplier);
+  const int64_t result_planes = plan.planes * (row_axis.forward ? multiplier : 1);
+  plan.source_slab = slab_size<T>(source_planes * (plan.whole ? row_axis.sources : sight) * col_axis.sources);
+  plan.result_slab = slab_size<T>(result_planes * plan.rows * col_axis.destinations);
+}
+
+template <class T>
+inline PlanePlan plan_planes(const GatherAxis& row_axis, const GatherAxis& col_axis, int64_t batch,
+                             int64_t channels, int64_t multiplier) {
+  PlanePlan plan = {};
+  plan.all_planes = batch * channels;
+  const auto bytes = [&](int64_t planes, int64_t rows) {
+    plan.planes = planes;
+    plan.rows = rows;
+    size_slabs<T>(row_axis, col_axis, multiplier, plan);
+    return (plan.source_slab + plan.result_slab) * static_cast<int64_t>(sizeof(T));
+  };
+  // sizes of one row or plane that could overflow the products above do not fit anyway
+  constexpr int64_t kMany = kMostPlaneBytes;
+  if (row_axis.sources > kMany * kMany || multiplier > kMany || col_axis.sources > kMany ||
+      col_axis.destinations > kMany || bytes(1, 1) > kMostPlaneBytes) {
+    return plan;
+  }
+  const int64_t tall = row_axis.destinations;
+  if (tall <= kMany && bytes(1, tall) <= (multiplier > 1 ? kMostPlaneBytes : kPlaneBytes)) {
+    int64_t planes = max64(1, kPlaneBytes / bytes(1, tall));
+    planes = min64(planes, plan.all_planes);
+    while (planes > 1 && bytes(planes, tall) > kPlaneBytes) --planes;
+    bytes(planes, tall);
+  } else if (multiplier > 1) {  // bands of several planes are not flat
+    return plan;
+  } else {
+    int64_t rows = 1;
+    while (rows < tall && bytes(1, rows * 2) <= kPlaneBytes) rows *= 2;
+    bytes(1, min64(rows, tall));
+  }
+  plan.strip = min64(kStrip, plan.rows);
+  plan.bands = static_cast<uint32_t>(ceil_div(tall, plan.rows));
+  plan.blocks = double(ceil_div(plan.all_planes, plan.planes)) * plan.bands;
+  return plan;
+}
+
+// ---- filter gradient: how the sums are split, from the shape alone -------------------------------
+
+// Eight for each of the 132 processors of an H100. The tests use fewer.
+#ifndef DW_FILTER_BLOCKS
+#define DW_FILTER_BLOCKS 1056
+#endif
+constexpr int64_t kFilterBlocks = DW_FILTER_BLOCKS;
+
+// Channels last: units are walks of `rows` output rows and two columns.
+struct FilterPlan {
+  int32_t log_lanes;
+  uint32_t lane_blocks, tap_blocks, splits;
+  int64_t strips, segments, rows;
+  int64_t units, rounds;
+  double blocks;
+};
+
+// At most as many splits as keep the partial sums within an eighth of the input's bytes.
+inline int64_t most_splits(int64_t input_bytes, int64_t partial_bytes) {
+  return max64(1, input_bytes / 8 / max64(1, partial_bytes));
+}
+
+inline FilterPlan plan_filter(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
+                              int64_t vectors, int32_t bytes_of_vector, uint32_t tap_blocks,
+                              int64_t most_splits) {
+  FilterPlan plan;
+  plan.log_lanes = log_lanes_for(vectors, bytes_of_vector);
+  plan.lane_blocks = blocks_of(vectors, plan.log_lanes);
+  plan.tap_blocks = tap_blocks;
+  const int64_t tall = ceil_div(rows.destinations, rows.step);
+  plan.strips = ceil_div(ceil_div(cols.destinations, cols.step), 2);
+  const int64_t positions = kThreads >> plan.log_lanes;
+  const int64_t others = max64(1, static_cast<int64_t>(plan.lane_blocks) * tap_blocks);
+  const int64_t wanted = max64(1, min64(kFilterBlocks / others, most_splits));
+  // long walks load the rows between two of them twice less often; short ones fill the GPU
+  for (plan.rows = 32; plan.rows > 2; plan.rows /= 2) {
+    plan.segments = ceil_div(tall, plan.rows);
+    plan.units = batch * rows.classes * plan.segments * cols.classes * plan.strips;
+    if (plan.units >= wanted * positions) break;
+  }
+  plan.segments = ceil_div(tall, plan.rows);
+  plan.units = batch * rows.classes * plan.segments * cols.classes * plan.strips;
+  plan.splits = static_cast<uint32_t>(min64(wanted, ceil_div(plan.units, positions)));
+  plan.rounds = ceil_div(plan.units, plan.splits * positions);
+  plan.blocks = double(plan.lane_blocks) * tap_blocks * plan.splits;
+  return plan;
+}
+
+// Channels first: a unit is a band of rows of `planes` channels of one image.
+struct FilterPlanesPlan {
+  int64_t planes, rows, strip, bands, units;
+  bool whole;
+  int64_t input_slab, grad_slab;
+  int32_t members;  // threads that share an output channel
+  uint32_t groups, tap_blocks, splits;
+  double blocks;  // 0: shared memory holds not even one row
+};
+
+template <class T>
+inline FilterPlanesPlan plan_filter_planes(const GatherAxis& rows, const GatherAxis& cols,
+                                           int64_t batch, int64_t channels, int64_t multiplier,
+                                           uint32_t tap_blocks, int64_t most_splits) {
+  FilterPlanesPlan plan = {};
+  PlanePlan slabs = plan_planes<T>(rows, cols, 1, channels, multiplier);
+  if (slabs.blocks == 0 || multiplier > kThreads) return plan;
+  if (slabs.planes * multiplier > kThreads / 8) {  // eight threads for a channel at the least
+    slabs.planes = max64(1, kThreads / 8 / multiplier);
+    size_slabs<T>(rows, cols, multiplier, slabs);
+  }
+  plan.planes = slabs.planes;
+  plan.rows = slabs.rows;
+  plan.strip = slabs.strip;
+  plan.whole = slabs.whole;
+  plan.bands = slabs.bands;
+  plan.input_slab = slabs.source_slab;
+  plan.grad_slab = slabs.result_slab;
+  plan.members = static_cast<int32_t>(kThreads / (plan.planes * multiplier));
+  plan.groups = static_cast<uint32_t>(ceil_div(channels, plan.planes));
+  plan.tap_blocks = tap_blocks;
+  plan.units = batch * plan.bands;
+  const int64_t others = static_cast<int64_t>(plan.groups) * tap_blocks;
+  plan.splits = static_cast<uint32_t>(
+      min64(plan.units, max64(1, min64(kFilterBlocks / max64(1, others), most_splits))));
+  plan.blocks = double(plan.groups) * tap_blocks * plan.splits;
+  return plan;
+}
+
+constexpr double kMostBlocks = 2147483647;  // of a one-dimensional grid
+
+}  // namespace tfcompat_dw::cuda

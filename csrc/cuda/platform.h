@@ -1,0 +1,54 @@
+// What the kernels need from CUDA. tests/cuda/emulation.h gives the same names on a machine without
+// a GPU, so that the very same kernels run there under the sanitizers.
+#pragma once
+#ifdef TFCOMPAT_DW_EMULATED
+#include "emulation.h"
+#else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace tfcompat_dw::cuda {
+
+// The block's dynamic shared memory, aligned to 16 bytes.
+__device__ inline unsigned char* shared_memory() {
+  extern __shared__ __align__(16) unsigned char memory[];
+  return memory;
+}
+
+__device__ inline float bfloat16_to_float(uint16_t bits) {
+  return __uint_as_float(static_cast<unsigned>(bits) << 16);
+}
+__device__ inline uint16_t float_to_bfloat16(float value) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(value));
+}
+__device__ inline float float16_to_float(uint16_t bits) {
+  return __half2float(__ushort_as_half(bits));
+}
+__device__ inline uint16_t float_to_float16(float value) {
+  return __half_as_ushort(__float2half_rn(value));
+}
+
+// Starts a kernel on a stream and reports a launch that was refused.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, unsigned shared_bytes,
+            void* stream, const Arguments&... arguments) {
+  kernel<<<blocks, threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments...);
+  const cudaError_t error = cudaGetLastError();
+  if (error == cudaSuccess) return;
+  std::string text = std::string("tfcompat_dw: a CUDA kernel was refused: ") +
+                     cudaGetErrorString(error);
+  if (error == cudaErrorInsufficientDriver || error == cudaErrorNoKernelImageForDevice ||
+      error == cudaErrorUnsupportedPtxVersion) {
+    text += "; build it for this GPU and driver: TFCOMPAT_DW_CUDA=1 pip install "
+            "--no-build-isolation . with a CUDA toolkit that is not newer than the driver";
+  }
+  throw std::runtime_error(text);
+}
+
+}  // namespace tfcompat_dw::cuda
+#endif

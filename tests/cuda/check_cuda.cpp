@@ -1,0 +1,89 @@
+// Runs the CUDA kernels on random problems, on the host: emulation.h stands in for the GPU. Built
+// with AddressSanitizer and UBSan, against plain loops in float64; results and shared memory start
+// as NaN.
+// Usage: check_cuda SEED COUNT
+#include "../kernels/problems.h"
+
+#include "../../csrc/cuda/cuda.h"
+#include "../../csrc/cuda/platform.h"
+
+namespace {
+
+// A view may start anywhere: arrays at addresses that are only multiples of their dtype.
+struct Shifted {
+  Shifted(const Array& array, int64_t elements)
+      : block(static_cast<char*>(std::malloc(bytes_of(array) + elements * size_of(array.dtype)))),
+        start(block + elements * size_of(array.dtype)) {
+    std::memcpy(start, array.bytes, bytes_of(array));
+  }
+  Shifted(const Shifted&) = delete;
+  ~Shifted() { std::free(block); }
+  static size_t bytes_of(const Array& a) { return a.values.size() * size_of(a.dtype); }
+  char* block;
+  char* start;
+};
+
+bool within_workspace_limit(const Problem& p, int64_t bytes) {
+  const int64_t sum = p.dtype == DataType::kFloat64 ? 8 : 4;
+  const int64_t eighth = p.batch * p.rows.input * p.cols.input * p.channels *
+                         static_cast<int64_t>(size_of(p.dtype)) / 8;
+  if (bytes <= std::max(eighth, (p.taps() + 1) * p.lanes() * sum)) return true;
+  std::printf("a workspace of %" PRId64 " bytes\n", bytes);
+  return false;
+}
+
+bool check_one(Kind kind) {
+  const Problem p = random_problem(kind);
+  const int64_t special = kind == Kind::kSpecial ? pick(5, 200) : 0;
+  const Array input(p.dtype, p.batch * p.rows.input * p.cols.input * p.channels, special);
+  if (input.values.empty()) return true;  // library.cpp's part
+  const Array filter(p.dtype, p.taps() * p.lanes(), pick(0, 1) ? special : 0);
+  const Array bias(p.dtype, p.lanes(), 0);
+  const Array grad(p.dtype, p.batch * p.rows.output * p.cols.output * p.lanes(), special);
+  const Expected expected = expect(p, input, filter, bias, grad);
+  const Array output(p.dtype, static_cast<int64_t>(expected.output.size()), kUnset);
+  const Array input_gradient(p.dtype, static_cast<int64_t>(input.values.size()), kUnset);
+  const Array filter_gradient(p.dtype, static_cast<int64_t>(filter.values.size()), kUnset);
+  const Array bias_gradient(p.dtype, p.lanes(), kUnset);
+  // the gathers take arrays wherever they start
+  const int64_t shift = pick(0, 2) ? 0 : pick(1, 3);
+  const Shifted x(input, shift);
+  const Shifted f(filter, shift);
+  const Shifted g(grad, shift);
+  cuda::forward(p, x.start, f.start, bias.bytes, output.bytes, nullptr);
+  cuda::backward_input(p, g.start, f.start, input_gradient.bytes, nullptr);
+  bool fits = true;
+  const auto backward_filter = [&](void* filter_result, void* bias_result) {
+    const int64_t bytes = cuda::workspace_bytes(p, filter_result, bias_result);
+    fits = fits && within_workspace_limit(p, bytes);
+    const Array workspace(p.dtype, bytes / static_cast<int64_t>(size_of(p.dtype)), kUnset);
+    cuda::backward_filter(p, input.bytes, grad.bytes, filter_result, bias_result, workspace.bytes,
+                          nullptr);
+  };
+  backward_filter(filter_gradient.bytes, bias_gradient.bytes);
+  if (fits && same("output", expected.output, output) &&
+      same("input gradient", expected.input_gradient, input_gradient) &&
+      same("filter gradient", expected.filter_gradient, filter_gradient) &&
+      same("bias gradient", expected.bias_gradient, bias_gradient)) {
+    backward_filter(filter_gradient.bytes, nullptr);
+    backward_filter(nullptr, bias_gradient.bytes);
+    if (fits && same("filter gradient alone", expected.filter_gradient, filter_gradient) &&
+        same("bias gradient alone", expected.bias_gradient, bias_gradient)) {
+      return true;
+    }
+  }
+  print_problem(p);
+  return false;
+}
+
+}  // namespace
+
+int main(int, char** argv) {
+  generator.seed(static_cast<unsigned>(std::atoi(argv[1])));
+  const int count = std::atoi(argv[2]);
+  for (int i = 0; i < count; ++i) {
+    if (!check_one(kind_of(i))) return 1;
+  }
+  std::printf("%d problems right\n", count);
+  return 0;
+}
