@@ -5,7 +5,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(wildcard csrc/*.* csrc/cpu/*.*) setup.py pyproject.toml
+SOURCES := $(wildcard csrc/*.* csrc/cpu/*.* csrc/cuda/*.*) setup.py pyproject.toml
+CLANG_FORMATTED := $(wildcard csrc/*.* csrc/cpu/*.* csrc/cuda/*.* tests/kernels/*.cpp tests/kernels/*.h \
+    tests/cuda/*.cpp tests/cuda/*.h)
 NETWORK := build/downloads/emotion_model.hdf5
 STEP := tools/step
 # Stamps live in what they vouch for: without .venv, everything is made again.
@@ -44,12 +46,12 @@ lint: $(TEST_PACKAGES) $(BUILT)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.* csrc/cpu/*.* tests/kernels/*.cpp)
+	$(BIN)/clang-format --dry-run --Werror $(CLANG_FORMATTED)
 
 format: $(TEST_PACKAGES)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	$(BIN)/clang-format -i $(wildcard csrc/*.* csrc/cpu/*.* tests/kernels/*.cpp)
+	$(BIN)/clang-format -i $(CLANG_FORMATTED)
 
 clean:
 	rm -rf build dist *.egg-info tfcompat_dw/*.so $(BUILT)

@@ -1,7 +1,7 @@
 """Builds ``tfcompat_dw._C``: LibTorch stable ABI, limited Python API, one wheel for all.
 
 Environment:
-    TFCOMPAT_DW_CUDA       auto (default: where nvcc is found), 0 or 1: whether to build CUDA kernels
+    TFCOMPAT_DW_CUDA       0, 1 or auto (default): CUDA kernels where nvcc is found
     TORCH_CUDA_ARCH_LIST   the GPUs to build for, as in PyTorch: "9.0", "8.0;9.0+PTX"
     CUDA_HOME              the CUDA toolkit, where nvcc is not in PATH
     MAX_JOBS               compiler processes
@@ -63,6 +63,7 @@ def cuda_toolkit() -> Path | None:
 
 
 def relative(pattern: str) -> list[str]:
+    """Files of the checkout, as setuptools wants them."""
     return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))
 
 

@@ -50,6 +50,12 @@ void check(bool ok, const char* op, const Parts&... parts) {
   if (!ok) fail(op, parts...);
 }
 
+// Of torch's C shim; the macros for this have other names in other versions.
+void require(AOTITorchError error) {
+  if (error != AOTI_TORCH_SUCCESS)
+    throw std::runtime_error("tfcompat_dw: a call of PyTorch failed");
+}
+
 // [1, 2, 3] for messages; sizes may be of any length. Written only when a message is: checks that
 // pass would spend 2 us on their texts.
 template <class List>
@@ -242,18 +248,18 @@ bool channels_last_in_memory(const Tensor& tensor, bool channels_last) {
   return channel == column ? channels_last : channel < column;
 }
 
-// A tensor with the dtype and device of another. The C shim, not aten: a call by an operator's name takes
-// 2 us. Nothing fills the memory, whatever torch.use_deterministic_algorithms says: the kernels
-// write all of it.
+// A tensor with the dtype and device of another. The C shim, not aten: a call by an operator's name
+// takes 2 us. Nothing fills the memory, whatever torch.use_deterministic_algorithms says: the
+// kernels write all of it.
 Tensor empty(const Tensor& like, const Sizes& sizes, bool channels_last, bool in_memory) {
   const Sizes strides = dense_strides(sizes, storage_axes(channels_last, in_memory));
   int32_t dtype = 0;
   int32_t device = 0;
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
-  const AOTITorchError error = aoti_torch_empty_strided(
-      4, sizes.data(), strides.data(), dtype, device, like.get_device_index(), &handle);
+  require(aoti_torch_get_dtype(like.get(), &dtype));
+  require(aoti_torch_get_device_type(like.get(), &device));
+  const AOTITorchError error = aoti_torch_empty_strided(4, sizes.data(), strides.data(), dtype,
+                                                        device, like.get_device_index(), &handle);
   if (error != AOTI_TORCH_SUCCESS) {
     std::ostringstream text;
     text << "tfcompat_dw: there is no memory for a tensor of size " << show(sizes);
@@ -283,16 +289,15 @@ void parallel_for(int64_t tasks, int64_t grain, const cpu::Body& body) {
 
 #ifdef TFCOMPAT_DW_CUDA
 // Weak: it lives in libtorch_cuda, and this module is loaded beside a PyTorch without it, too.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(
-    int32_t device_index, void** stream);
+extern "C" __attribute__((weak)) AOTITorchError
+aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
 
 void* current_stream(const Tensor& tensor) {
   void* stream = nullptr;
   if (!&aoti_torch_get_current_cuda_stream) {
     throw std::runtime_error("tfcompat_dw: this PyTorch offers no CUDA stream to its extensions");
   }
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  require(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
   return stream;
 }
 
@@ -320,8 +325,8 @@ void on_device_of(const Tensor& tensor, const OnCpu& on_cpu, const OnCuda& on_cu
 }
 
 Tensor forward(const Tensor& input, const Tensor& filter, const std::optional<Tensor>& bias,
-                   std::vector<int64_t> stride, std::vector<int64_t> padding,
-                   std::vector<int64_t> dilation, bool channels_last) {
+               std::vector<int64_t> stride, std::vector<int64_t> padding,
+               std::vector<int64_t> dilation, bool channels_last) {
   const Arguments args = {"depthwise_conv2d", std::move(stride), std::move(padding),
                           std::move(dilation), channels_last};
   check_tensor(args.op, "input", input, 4, input);
@@ -421,8 +426,8 @@ std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem probl
 }
 
 Tensor backward_input(std::vector<int64_t> input_size, const Tensor& filter, const Tensor& grad,
-                          std::vector<int64_t> stride, std::vector<int64_t> padding,
-                          std::vector<int64_t> dilation, bool channels_last) {
+                      std::vector<int64_t> stride, std::vector<int64_t> padding,
+                      std::vector<int64_t> dilation, bool channels_last) {
   const Arguments args = {"depthwise_conv2d_backward_input", std::move(stride), std::move(padding),
                           std::move(dilation), channels_last};
   check_tensor(args.op, "filter", filter, 4, grad);
@@ -433,10 +438,9 @@ Tensor backward_input(std::vector<int64_t> input_size, const Tensor& filter, con
   return input_gradient(args, problem, size, filter, grad);
 }
 
-Tensor backward_filter(const Tensor& input, std::vector<int64_t> filter_size,
-                           const Tensor& grad, std::vector<int64_t> stride,
-                           std::vector<int64_t> padding, std::vector<int64_t> dilation,
-                           bool channels_last) {
+Tensor backward_filter(const Tensor& input, std::vector<int64_t> filter_size, const Tensor& grad,
+                       std::vector<int64_t> stride, std::vector<int64_t> padding,
+                       std::vector<int64_t> dilation, bool channels_last) {
   const Arguments args = {"depthwise_conv2d_backward_filter", std::move(stride), std::move(padding),
                           std::move(dilation), channels_last};
   check_tensor(args.op, "input", input, 4, grad);
@@ -448,10 +452,10 @@ Tensor backward_filter(const Tensor& input, std::vector<int64_t> filter_size,
 }
 
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& input, const Tensor& filter,
-                                                const Tensor& grad, std::vector<int64_t> stride,
-                                                std::vector<int64_t> padding,
-                                                std::vector<int64_t> dilation, bool channels_last,
-                                                std::vector<bool> mask) {
+                                            const Tensor& grad, std::vector<int64_t> stride,
+                                            std::vector<int64_t> padding,
+                                            std::vector<int64_t> dilation, bool channels_last,
+                                            std::vector<bool> mask) {
   const Arguments args = {"depthwise_conv2d_backward", std::move(stride), std::move(padding),
                           std::move(dilation), channels_last};
   check(mask.size() == 3, args.op, "mask must hold 3 booleans, got ", mask.size());

@@ -1,4 +1,5 @@
-"""The kernels without torch, under AddressSanitizer and UBSan, with every instruction set."""
+"""The kernels without torch, under AddressSanitizer and UBSan: the CPU's with every
+instruction set, CUDA's on an emulation of the GPU."""
 
 from __future__ import annotations
 
@@ -8,19 +9,27 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent / "kernels"
-BUILD = FOLDER.parent.parent / "build" / "kernels"
+TESTS = Path(__file__).parent
+
+
+def _built(folder: str, build: str, program: str) -> Path:
+    """A checking program, built where it is not up to date."""
+    out = TESTS.parent / "build" / build
+    jobs = f"-j{os.cpu_count() or 1}"
+    make = ["make", jobs, "-C", str(TESTS / folder), f"BUILD={out}"]
+    run = subprocess.run(make, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return out / program
 
 
 @pytest.fixture(scope="module")
 def check_kernels() -> Path:
-    """The checking program, built where it is not up to date."""
-    jobs = f"-j{os.cpu_count() or 1}"
-    build = subprocess.run(
-        ["make", jobs, "-C", str(FOLDER), f"BUILD={BUILD}"], capture_output=True, text=True
-    )
-    assert build.returncode == 0, build.stderr
-    return BUILD / "check_kernels"
+    return _built("kernels", "kernels", "check_kernels")
+
+
+@pytest.fixture(scope="module")
+def check_cuda() -> Path:
+    return _built("cuda", "cuda_kernels", "check_cuda")
 
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
@@ -37,3 +46,9 @@ def test_kernels_are_exact_and_stay_inside_their_arrays(
     if f"'{isa}', but this processor and build offer" in run.stderr:
         pytest.skip(f"this processor or compiler has no {isa}")
     assert run.stdout == f"4000 problems right with {isa}\n", run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_cuda_kernels_are_exact_on_an_emulated_gpu(seed: int, check_cuda: Path) -> None:
+    run = subprocess.run([check_cuda, str(seed), "40"], capture_output=True, text=True)
+    assert run.stdout == "40 problems right\n", run.stdout + run.stderr

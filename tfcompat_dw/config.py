@@ -18,7 +18,9 @@ def show_config() -> None:
         "python": platform.python_version(),
         "torch": f"{torch.__version__} (built for {library.OLDEST_TORCH} and newer)",
         "CPU kernels": f"{library.CPU_ISA}, {torch.get_num_threads()} threads",
-        "CUDA kernels": "none in this build",
+        "CUDA kernels": f"for {library.CUDA_ARCHITECTURES}"
+        if library.CUDA_ARCHITECTURES
+        else "none in this build",
         "autograd": (
             "torch.autograd.Function on the Autograd key"
             if autograd.PRIVATE_NAMES_PRESENT

@@ -125,8 +125,9 @@ def _on_other_device(name: str) -> Callable[..., Any]:
         device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
         if device == "cuda":
             raise RuntimeError(
-                f"tfcompat_dw::{name}: this build has no CUDA kernels; "
-                "move the tensors to the CPU with .cpu()"
+                f"tfcompat_dw::{name}: this build has no CUDA kernels; build it with them "
+                "(TFCOMPAT_DW_CUDA=1 pip install --no-build-isolation .) or move the tensors to "
+                "the CPU with .cpu()"
             )
         if device not in _warned:
             _warned.add(device)

@@ -10,12 +10,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import tfcompat_dw
@@ -43,6 +42,7 @@ class Shape:
     channels_last: bool = True
 
     def window(self) -> tuple[list[int], list[int], list[int], bool]:
+        """TensorFlow's arguments as the operator takes them."""
         pads = self.padding
         if pads is None:
             pads = (*self._same(0, self.height), *self._same(1, self.width))
@@ -76,7 +76,7 @@ def shapes() -> Iterator[Shape]:
 
 
 def arrays(shape: Shape, dtype: torch.dtype, generator: torch.Generator) -> list[Tensor]:
-    """Input, filter, bias and grad on the CPU, multiples of 1/16: float32 sums of them are exact."""
+    """Input, filter, bias and grad on the CPU, in 1/16: float32 sums of their products are exact."""
 
     def draw(*size: int) -> Tensor:
         return (torch.randint(-16, 16, size, generator=generator) / 16).to(dtype)
@@ -89,6 +89,7 @@ def arrays(shape: Shape, dtype: torch.dtype, generator: torch.Generator) -> list
 
 
 def results(tensors: list[Tensor], shape: Shape) -> list[Tensor]:
+    """Output, input, filter and bias gradient."""
     x, f, b, grad = tensors
     out = OPS.depthwise_conv2d(x, f, b, *shape.window())
     return [out, *OPS.depthwise_conv2d_backward(x, f, grad, *shape.window(), [True] * 3)]
@@ -102,7 +103,9 @@ def poison() -> None:
 def differences(got: list[Tensor], wide: list[Tensor]) -> list[str]:
     """Results that are not the correctly rounded float64 ones, up to one unit in the last place."""
     found = []
-    for name, a, b in zip(("output", "input grad", "filter grad", "bias grad"), got, wide):
+    for name, a, b in zip(
+        ("output", "input grad", "filter grad", "bias grad"), got, wide, strict=True
+    ):
         error = (a.cpu().double() - b).abs()
         # the inputs' sums are exact in float32; one rounding to a 16-bit dtype, of at most half
         # a unit; float64 to float32 sums beyond 2^24/256 lose bits: a unit for those
@@ -113,6 +116,7 @@ def differences(got: list[Tensor], wide: list[Tensor]) -> list[str]:
 
 
 def check_parity(report: Report) -> None:
+    """Every kernel against float64, and twice: the bits have to be the same."""
     generator = torch.Generator().manual_seed(1)
     for shape in shapes():
         for dtype in (torch.float64, *DTYPES.values()):
@@ -123,7 +127,7 @@ def check_parity(report: Report) -> None:
             got = results(on_gpu, shape)
             wrong = differences(got, wide)
             again = results(on_gpu, shape)
-            if not all(torch.equal(a, b) for a, b in zip(got, again)):
+            if not all(torch.equal(a, b) for a, b in zip(got, again, strict=True)):
                 wrong.append("another run gave other bits")
             report.case("parity", f"{dtype} {shape}", wrong)
 
@@ -141,7 +145,9 @@ def check_views(report: Report) -> None:
                 room = torch.full((tensor.numel() + 8,), math.nan, dtype=dtype, device="cuda")
                 view = room[offset : offset + tensor.numel()].view(tensor.shape)
                 views.append(view.copy_(tensor))
-            report.case("views", f"{dtype} offset {offset}", differences(results(views, shape), wide))
+            report.case(
+                "views", f"{dtype} offset {offset}", differences(results(views, shape), wide)
+            )
         strided = [torch.stack([t, t], -1).cuda()[..., 0] for t in (x, f, b, grad)]
         report.case("views", f"{dtype} every other", differences(results(strided, shape), wide))
         nchw = Shape(2, 13, 12, 16, (3, 3), channels_last=False)
@@ -154,6 +160,7 @@ def check_views(report: Report) -> None:
 
 
 def check_transforms(report: Report) -> None:
+    """What PyTorch does with an operator, on CUDA tensors."""
     generator = torch.Generator().manual_seed(3)
     shape = Shape(2, 6, 5, 3, (3, 2), (2, 2), multiplier=2)
     x, f, b, _ = (t.cuda().requires_grad_() for t in arrays(shape, torch.float64, generator))
@@ -207,11 +214,13 @@ class Report:
         self.failures: list[str] = []
 
     def case(self, group: str, name: str, wrong: list[str]) -> None:
+        """One case; ``wrong`` says what is wrong with it."""
         self.counts[group] = self.counts.get(group, 0) + 1
         if wrong:
             self.failures.append(f"{group}: {name}: {'; '.join(wrong)}")
 
     def run(self, check: Callable[[Report], None]) -> None:
+        """One check; an error in it is a failure like others."""
         start = time.perf_counter()
         try:
             check(self)
@@ -221,6 +230,7 @@ class Report:
         print(f"{check.__name__}: {time.perf_counter() - start:.0f} s", flush=True)
 
     def show(self) -> None:
+        """Counts, and the first failures."""
         for group, count in self.counts.items():
             bad = [failure for failure in self.failures if failure.startswith(group)]
             print(f"{group}: {count - len(bad)} of {count} right")
@@ -281,9 +291,11 @@ def copies(nbytes: int, count: int) -> list[Callable[[], Any]]:
     return [lambda a=a, b=b: b.copy_(a) for a, b in pairs]
 
 
-def torch_calls(x: Tensor, f: Tensor, grad: Tensor, layer: tuple[int, ...], mask: list[bool]) -> Any:
+def torch_calls(
+    x: Tensor, f: Tensor, grad: Tensor, layer: tuple[int, ...], mask: list[bool]
+) -> Any:
     """A call of PyTorch's own operator on the same problem, symmetric padding."""
-    _, channels, kernel, stride, dilation, multiplier, _ = layer
+    _, channels, kernel, stride, dilation, _, _ = layer
     pad = dilation * (kernel - 1) // 2
     window = ([stride] * 2, [pad] * 2, [dilation] * 2, False, [0, 0], channels)
     if mask == [False] * 3:
@@ -302,6 +314,7 @@ PASSES = {
 def our_call(
     x: Tensor, f: Tensor, grad: Tensor, layer: tuple[int, ...], mask: list[bool], last: bool
 ) -> Any:
+    """A call of this package's operator, with the same padding as PyTorch's."""
     _, _, kernel, stride, dilation, _, _ = layer
     window = ([stride] * 2, [dilation * (kernel - 1) // 2] * 4, [dilation] * 2, last)
     if mask == [False] * 3:
@@ -313,8 +326,18 @@ def our_call(
     return lambda: OPS.depthwise_conv2d_backward(x, f, grad, *window, mask)
 
 
-def bench_layer(layer: tuple[int, ...], dtype_name: str, order: str, peers: bool) -> list[dict[str, Any]]:
-    size, channels, kernel, stride, dilation, multiplier, batch = layer
+def in_order(tensor: Tensor, peer: str, last: bool) -> Tensor:
+    """The tensor as NCHW by name, in the memory order of a peer."""
+    channels_last = peer == "torch nhwc"
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return (tensor.permute(0, 3, 1, 2) if last else tensor).contiguous(memory_format=order)
+
+
+def bench_layer(
+    layer: tuple[int, ...], dtype_name: str, order: str, peers: bool
+) -> list[dict[str, Any]]:
+    """Times every pass of one layer; nbytes counts each array once."""
+    size, channels, kernel, stride, _, multiplier, batch = layer
     dtype = DTYPES[dtype_name]
     out = -(-size // stride)
     lanes = channels * multiplier
@@ -325,14 +348,19 @@ def bench_layer(layer: tuple[int, ...], dtype_name: str, order: str, peers: bool
 
     def tensor(n: int, c: int, s: int, last: bool) -> Tensor:
         # symmetric padding gives torch's output size where stride is 2 and size even
-        return torch.randn(n, s, s, c, device="cuda").to(dtype) if last else (
-            torch.randn(n, c, s, s, device="cuda").to(dtype))
+        return (
+            torch.randn(n, s, s, c, device="cuda").to(dtype)
+            if last
+            else (torch.randn(n, c, s, s, device="cuda").to(dtype))
+        )
 
     last = order == "nhwc"
     f = torch.randn(kernel, kernel, channels, multiplier, device="cuda").to(dtype)
     # torch: [lanes, 1, kh, kw]
     tf = f.permute(2, 3, 0, 1).reshape(lanes, 1, kernel, kernel).contiguous()
-    data = [(tensor(batch, channels, size, last), tensor(batch, lanes, out, last)) for _ in range(sets)]
+    data = [
+        (tensor(batch, channels, size, last), tensor(batch, lanes, out, last)) for _ in range(sets)
+    ]
     rows = []
     for name, mask in PASSES.items():
         nbytes = x_bytes + y_bytes
@@ -340,19 +368,25 @@ def bench_layer(layer: tuple[int, ...], dtype_name: str, order: str, peers: bool
             nbytes = 2 * x_bytes + y_bytes  # fused: input, grad read once, input gradient written
         repeats = 10
         ours = time_calls([our_call(x, f, g, layer, mask, last) for x, g in data], repeats)
-        row = {"layer": layer, "dtype": dtype_name, "order": order, "pass": name,
-               "us": ours * 1e6, "bytes": nbytes, "peers": {}}
+        row = {
+            "layer": layer,
+            "dtype": dtype_name,
+            "order": order,
+            "pass": name,
+            "us": ours * 1e6,
+            "bytes": nbytes,
+            "peers": {},
+        }
         if peers:
             for peer in ("torch nchw", "torch nhwc"):
-                def as_peer(t: Tensor) -> Tensor:
-                    nchw = t.permute(0, 3, 1, 2) if last else t
-                    return nchw.contiguous(
-                        memory_format=torch.channels_last if peer == "torch nhwc" else torch.contiguous_format)
-                few = [(as_peer(x), as_peer(g)) for x, g in data[: max(2, sets // 4)]]
+                few = [
+                    (in_order(x, peer, last), in_order(g, peer, last))
+                    for x, g in data[: max(2, sets // 4)]
+                ]
                 calls = [torch_calls(x, tf, g, layer, mask) for x, g in few]
                 try:
                     row["peers"][peer] = time_calls(calls, 3) * 1e6
-                except RuntimeError as error:
+                except RuntimeError:
                     row["peers"][peer] = None
                 del few, calls
         del ours
@@ -364,6 +398,7 @@ def bench_layer(layer: tuple[int, ...], dtype_name: str, order: str, peers: bool
 
 
 def bench(dtypes: list[str], orders: list[str], peers: bool, layers: Any) -> list[dict[str, Any]]:
+    """Times layers and prints a line for each."""
     rows = []
     for order in orders:
         for dtype in dtypes:
@@ -377,14 +412,17 @@ def bench(dtypes: list[str], orders: list[str], peers: bool, layers: Any) -> lis
                 texts = []
                 for row in part:
                     best = min([v for v in row["peers"].values() if v] or [math.nan])
-                    texts.append(f"{row['us']:7.1f} us {row['copy_us'] / row['us']:4.0%} "
-                                 f"{best / row['us']:5.1f}x")
+                    texts.append(
+                        f"{row['us']:7.1f} us {row['copy_us'] / row['us']:4.0%} "
+                        f"{best / row['us']:5.1f}x"
+                    )
                 print(f"{order} {dtype:4} {layer!s:32}", " | ".join(texts), flush=True)
                 torch.cuda.empty_cache()
     return rows
 
 
 def main() -> None:
+    """Checks, then times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--no-check", action="store_true")
@@ -395,8 +433,11 @@ def main() -> None:
     parser.add_argument("--layers", default="")
     options = parser.parse_args()
     properties = torch.cuda.get_device_properties(0)
-    print(f"{properties.name}, {properties.multi_processor_count} multiprocessors, "
-          f"torch {torch.__version__}", flush=True)
+    print(
+        f"{properties.name}, {properties.multi_processor_count} multiprocessors, "
+        f"torch {torch.__version__}",
+        flush=True,
+    )
     report = Report()
     if not options.no_check:
         for check in (check_parity, check_views, check_transforms):
@@ -404,14 +445,28 @@ def main() -> None:
         report.show()
     rows = []
     if not options.no_bench:
-        print("forward | input gradient | filter gradient | backward: us, share of a copy of the same "
-              "bytes, ratio to the faster torch")
+        print(
+            "forward | input gradient | filter gradient | backward: us, share of a copy of the "
+            "same bytes, ratio to the faster torch"
+        )
         chosen = [LAYERS[int(i)] for i in options.layers.split(",")] if options.layers else LAYERS
-        rows = bench(options.dtypes.split(","), options.orders.split(","), not options.no_peers, chosen)
+        rows = bench(
+            options.dtypes.split(","), options.orders.split(","), not options.no_peers, chosen
+        )
     if options.output:
-        options.output.write_text(json.dumps({
-            "gpu": properties.name, "torch": torch.__version__, "cuda": torch.version.cuda,
-            "counts": report.counts, "failures": report.failures, "rows": rows}, indent=1))
+        options.output.write_text(
+            json.dumps(
+                {
+                    "gpu": properties.name,
+                    "torch": torch.__version__,
+                    "cuda": torch.version.cuda,
+                    "counts": report.counts,
+                    "failures": report.failures,
+                    "rows": rows,
+                },
+                indent=1,
+            )
+        )
     sys.exit(1 if report.failures else 0)
 
 

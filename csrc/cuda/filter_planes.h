@@ -53,15 +53,16 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t image = unit / plan.bands;
     const int64_t band = unit - image * plan.bands;
     const Range rows = {band * plan.rows, min64(p.rows.destinations, (band + 1) * plan.rows)};
-    const Range from =
-      plan.whole ? Range{0, p.rows.sources} : plane_sources(p.rows, rows);
+    const Range from = plan.whole ? Range{0, p.rows.sources} : plane_sources(p.rows, rows);
     const int height = static_cast<int>(from.end - from.begin);
     const int tall = static_cast<int>(rows.end - rows.begin);
     // whole planes where there are several, else the band's rows of one
     const T* seen_piece =
         input + ((image * p.source_channels + first) * p.rows.sources + from.begin) * width;
-    const T* grad_piece = grad + ((image * p.destination_channels + first * multiplier) *
-                                      p.rows.destinations + rows.begin) * cols;
+    const T* grad_piece =
+        grad +
+        ((image * p.destination_channels + first * multiplier) * p.rows.destinations + rows.begin) *
+            cols;
     const int seen_lead = lead_of(seen_piece);
     const int grad_lead = lead_of(grad_piece);
     copy_in(seen_piece, shared, seen_lead, planes * height * width);

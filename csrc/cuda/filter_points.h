@@ -33,8 +33,8 @@ __global__ void __launch_bounds__(kThreads)
   const int lane_threads = 1 << f.log_lanes;
   const int positions = kThreads >> f.log_lanes;
   const int position = static_cast<int>(threadIdx.x) >> f.log_lanes;
-  const int64_t lane = (static_cast<int64_t>(lane_block) << f.log_lanes) +
-                       (threadIdx.x & (lane_threads - 1));
+  const int64_t lane =
+      (static_cast<int64_t>(lane_block) << f.log_lanes) + (threadIdx.x & (lane_threads - 1));
   const int64_t lanes = p.destination_channels;
   const int64_t taps = static_cast<int64_t>(p.rows.kernel) * p.cols.kernel;
   const int64_t channel = lane / p.multiplier;
@@ -54,10 +54,12 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t image = row / p.rows.destinations;
     const int64_t y = (row - image * p.rows.destinations) * p.rows.stride + shift_row;
     const int64_t x = col * p.cols.stride + shift_col;
-    const int64_t at = p.channels_last
-                           ? (row * p.cols.destinations + col) * lanes + lane
-                           : ((image * lanes + lane) * p.rows.destinations +
-                              (row - image * p.rows.destinations)) * p.cols.destinations + col;
+    const int64_t at =
+        p.channels_last
+            ? (row * p.cols.destinations + col) * lanes + lane
+            : ((image * lanes + lane) * p.rows.destinations + (row - image * p.rows.destinations)) *
+                      p.cols.destinations +
+                  col;
     if (is_bias) {
       sum += widen(grad[at]);
     } else if (y >= 0 && y < p.rows.sources && x >= 0 && x < p.cols.sources) {

@@ -19,6 +19,8 @@ struct GatherChannels {
   int64_t destination_channels;
   int64_t source_channels;
   int32_t multiplier;
+  int32_t
+      held_taps;  // K = 0: taps that come into shared memory, 0: weights are read where they lie
   TilePlan plan;
 };
 
@@ -38,92 +40,221 @@ __device__ inline Channels<T, V> channels_of(const GatherChannels& g, int64_t ch
   return {channel * g.multiplier, channel * g.multiplier, g.multiplier};
 }
 
-// K x K taps, or with K = 0 any number, three columns at a time. S: the stride of forward.
-template <class T, int V, int K, int S>
-__global__ void __launch_bounds__(kThreads, V == 1 ? 4 : 2)
-    gather_channels(const GatherChannels g,
-                    const T* __restrict__ sources,   // [n, h, w, source channels]
-                    const T* __restrict__ filter,    // [kh, kw, c, m]
-                    const T* __restrict__ bias,      // [destination channels] or null
-                    T* __restrict__ destinations) {  // [n, h', w', destination channels]
-  constexpr int kWidth = K ? K : 3;  // taps of one pass over the columns
-  constexpr int kSeen = (kTileCols - 1) * S + kWidth;
-  const TilePosition at = tile_position(g.plan, blockIdx.x, threadIdx.x);
-  const int64_t channel = at.vector * V;
-  if (channel >= g.destination_channels || at.image >= g.batch) return;
-  const Lattice rows = lattice_of(g.rows, at.row_class);
-  const Lattice cols = lattice_of(g.cols, at.col_class);
-  const int64_t row = rows.first + at.row * rows.step;
-  const int64_t col = cols.first + at.col * cols.step;
-  if (row >= g.rows.destinations || col >= g.cols.destinations) return;
+// The filter of a block's lanes in shared memory, [taps][kLaneSlots], in the type sums are made in.
+constexpr int kLaneSlots = 32;
+template <class T>
+constexpr int kMostHeldTaps = 32 * 1024 / kLaneSlots / static_cast<int>(sizeof(Sum<T>));
 
+// turned: from the last tap to the first, as the input gradient at stride 1 meets them. Of several
+// copies all taps of the first come first. Returns whether all of it is finite: then padding can be
+// read as zeros and multiplied, which adds exactly nothing; else it has to be skipped.
+template <class T>
+__device__ inline bool hold_filter(const T* __restrict__ filter, int taps, int copies,
+                                   int64_t channels, int64_t first, bool turned, Sum<T>* held) {
+  Sum<T> zeros = 0;
+  for (int i = threadIdx.x; i < taps * copies * kLaneSlots; i += blockDim.x) {
+    const int64_t channel = first + i % kLaneSlots;
+    const int copy = i / kLaneSlots / taps;
+    const int tap = turned ? taps - 1 - i / kLaneSlots : i / kLaneSlots - copy * taps;
+    if (channel >= channels) continue;
+    held[i] = widen(filter[(tap * channels + channel) * copies + copy]);
+    zeros += held[i] * 0;
+  }
+  return all_threads(zeros == 0);
+}
+
+// One thread's tile: where its sources begin and what its results are.
+template <class T, int V, int S>
+struct Tile {
+  const T* source;   // of row 0, column 0 and copy 0; only read where it lies inside
+  int64_t row_step;  // elements from one source row of the lattice to the next
+  int64_t col_step;
+  int64_t row, col;  // of that source
+  int64_t row_pitch, col_pitch;
+  int64_t height, width;  // of the sources
   Sum<T> sums[kTileRows][kTileCols][V];
+};
+
+// The vectors of a source row that a tile sees, as sums; zeros where they lie outside.
+template <int kSeen, class T, int V, int S>
+__device__ inline void see_row(const Tile<T, V, S>& tile, const T* line,
+                               const bool (&inside)[kSeen], bool row_inside,
+                               Sum<T> (&seen)[kSeen][V]) {
 #pragma unroll
-  for (int v = 0; v < V; ++v) {
-    const Sum<T> first = bias ? widen(bias[channel + v]) : Sum<T>(0);
+  for (int c = 0; c < kSeen; ++c) {
+    Vector<T, V> vector = {};
+    if (inside[c] && row_inside) vector = load<T, V>(line + c * tile.col_step);
+#pragma unroll
+    for (int v = 0; v < V; ++v) seen[c][v] = widen(vector.at[v]);
+  }
+}
+
+// Adds the K x K taps whose weights are held.
+// Finite: all of them are; then what lies outside is multiplied as zeros, else it is skipped.
+template <class T, int V, int K, int S, bool Finite>
+__device__ inline void add_square(Tile<T, V, S>& tile, const Sum<T>* held) {
+  constexpr int kSeen = (kTileCols - 1) * S + K;
+  // unrolled, a larger filter would be kept in registers that there are not
+  [[maybe_unused]] constexpr int kUnrolled = Finite && K == 3 ? (kTileRows - 1) * S + K : 1;
+  bool inside[kSeen];
+#pragma unroll
+  for (int c = 0; c < kSeen; ++c) {
+    const int64_t x = tile.col + c * tile.col_pitch;
+    inside[c] = x >= 0 && x < tile.width;
+  }
+  const T* line = tile.source;
+#pragma unroll kUnrolled
+  for (int r = 0; r < (kTileRows - 1) * S + K; ++r, line += tile.row_step) {
+    const int64_t y = tile.row + r * tile.row_pitch;
+    const bool row_inside = y >= 0 && y < tile.height;
+    if (!Finite && !row_inside) continue;
+    Sum<T> seen[kSeen][V];
+    see_row(tile, line, inside, row_inside, seen);
 #pragma unroll
     for (int i = 0; i < kTileRows; ++i) {
+      const int kh = r - i * S;
+      if (kh < 0 || kh >= K) continue;
 #pragma unroll
-      for (int j = 0; j < kTileCols; ++j) sums[i][j][v] = first;
+      for (int k = 0; k < K; ++k) {
+        const Sum<T>* weight = held + (kh * K + k) * kLaneSlots;
+#pragma unroll
+        for (int j = 0; j < kTileCols; ++j) {
+          if (!Finite && !inside[j * S + k]) continue;
+#pragma unroll
+          for (int v = 0; v < V; ++v) tile.sums[i][j][v] += seen[j * S + k][v] * weight[v];
+        }
+      }
     }
   }
+}
 
-  const Channels<T, V> channels = channels_of<T, V>(g, channel);
-  const int64_t source_row = rows.origin + at.row * S * rows.pitch;
-  const int64_t source_col = cols.origin + at.col * S * cols.pitch;
-  const int row_taps = K ? K : rows.taps;
-  const int col_taps = K ? K : cols.taps;
-  const int64_t lanes = g.rows.forward ? g.destination_channels : g.source_channels;
-  const T* image = sources + at.image * g.rows.sources * g.cols.sources * g.source_channels;
-
-  for (int copy = 0; copy < channels.copies; ++copy) {
-    for (int pass = 0; pass < col_taps; pass += kWidth) {
-      bool inside[kSeen];
+// Adds any number of taps, kWidth columns at a time. weight(tap row, tap column, v) gives a weight.
+template <int kWidth, bool Finite, class T, int V, int S, class Weight>
+__device__ inline void add_any(Tile<T, V, S>& tile, int row_taps, int col_taps,
+                               const Weight& weight) {
+  constexpr int kSeen = (kTileCols - 1) * S + kWidth;
+  for (int pass = 0; pass < col_taps; pass += kWidth) {
+    bool inside[kSeen];
 #pragma unroll
-      for (int c = 0; c < kSeen; ++c) {
-        const int64_t x = source_col + (pass + c) * cols.pitch;
-        inside[c] = x >= 0 && x < g.cols.sources && (K || pass + c < (kTileCols - 1) * S + col_taps);
-      }
-#pragma unroll(K ? (kTileRows - 1) * S + K : 1)
-      for (int r = 0; r < (kTileRows - 1) * S + row_taps; ++r) {
-        const int64_t y = source_row + r * rows.pitch;
-        if (y < 0 || y >= g.rows.sources) continue;
-        const T* line = image + (y * g.cols.sources + source_col + pass * cols.pitch) *
-                                    g.source_channels + channels.source + copy;
-        Vector<T, V> seen[kSeen];
+    for (int c = 0; c < kSeen; ++c) {
+      const int64_t x = tile.col + (pass + c) * tile.col_pitch;
+      inside[c] = x >= 0 && x < tile.width && pass + c < (kTileCols - 1) * S + col_taps;
+    }
+    const T* line = tile.source + pass * tile.col_step;
+#pragma unroll 1
+    for (int r = 0; r < (kTileRows - 1) * S + row_taps; ++r, line += tile.row_step) {
+      const int64_t y = tile.row + r * tile.row_pitch;
+      if (y < 0 || y >= tile.height) continue;
+      Sum<T> seen[kSeen][V];
+      see_row(tile, line, inside, true, seen);
 #pragma unroll
-        for (int c = 0; c < kSeen; ++c) {
-          if (inside[c]) seen[c] = load<T, V>(line + c * cols.pitch * g.source_channels);
-        }
+      for (int i = 0; i < kTileRows; ++i) {
+        const int kh = r - i * S;
+        if (kh < 0 || kh >= row_taps) continue;
 #pragma unroll
-        for (int i = 0; i < kTileRows; ++i) {
-          const int kh = r - i * S;
-          if (kh < 0 || kh >= row_taps) continue;
-          const int64_t filter_row =
-              static_cast<int64_t>(rows.tap_first + kh * rows.tap_step) * g.cols.kernel;
+        for (int k = 0; k < kWidth; ++k) {
+          if (pass + k >= col_taps) break;
 #pragma unroll
-          for (int k = 0; k < kWidth; ++k) {
-            if (!K && pass + k >= col_taps) break;
-            const int64_t tap = filter_row + cols.tap_first + (pass + k) * cols.tap_step;
-            const Vector<T, V> weight = load<T, V>(filter + tap * lanes + channels.weight + copy);
+          for (int v = 0; v < V; ++v) {
+            const Sum<T> w = weight(kh, pass + k, v);
 #pragma unroll
             for (int j = 0; j < kTileCols; ++j) {
-              // padding is skipped, not multiplied: infinities in the filter stay where they are
-              if (!inside[j * S + k]) continue;
-#pragma unroll
-              for (int v = 0; v < V; ++v) {
-                sums[i][j][v] += widen(seen[j * S + k].at[v]) * widen(weight.at[v]);
-              }
+              if (Finite || inside[j * S + k]) tile.sums[i][j][v] += seen[j * S + k][v] * w;
             }
           }
         }
       }
     }
   }
+}
+
+// K x K taps, or with K = 0 any number. S: the stride of forward.
+template <class T, int V, int K, int S>
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
+    gather_channels(const GatherChannels g,
+                    const T* __restrict__ sources,   // [n, h, w, source channels]
+                    const T* __restrict__ filter,    // [kh, kw, c, m]
+                    const T* __restrict__ bias,      // [destination channels] or null
+                    T* __restrict__ destinations) {  // [n, h', w', destination channels]
+  const TilePosition at = tile_position(g.plan, blockIdx.x, threadIdx.x);
+  const int lane_slot = static_cast<int>(threadIdx.x) % g.plan.lanes * V;
+  const int64_t channel = at.vector * V;
+  const int64_t lanes = g.rows.forward ? g.destination_channels : g.source_channels;
+  const int copies = g.rows.forward ? 1 : g.multiplier;
+  const int taps = K ? K * K : g.held_taps;
+  Sum<T>* held = reinterpret_cast<Sum<T>*>(shared_memory());
+  bool finite = false;
+  if (taps) {
+    finite = hold_filter(filter, taps, copies, g.destination_channels, channel - lane_slot,
+                         K > 0 && !g.rows.forward, held);
+  }
+
+  const Lattice rows = lattice_of(g.rows, at.row_class);
+  const Lattice cols = lattice_of(g.cols, at.col_class);
+  const int64_t row = rows.first + at.row * rows.step;
+  const int64_t col = cols.first + at.col * cols.step;
+  if (channel >= g.destination_channels || at.image >= g.batch || row >= g.rows.destinations ||
+      col >= g.cols.destinations) {
+    return;
+  }
+  const Channels<T, V> channels = channels_of<T, V>(g, channel);
+  Tile<T, V, S> tile;
+  tile.row = rows.origin + at.row * S * rows.pitch;
+  tile.col = cols.origin + at.col * S * cols.pitch;
+  tile.row_pitch = rows.pitch;
+  tile.col_pitch = cols.pitch;
+  tile.height = g.rows.sources;
+  tile.width = g.cols.sources;
+  tile.col_step = cols.pitch * g.source_channels;
+  tile.row_step = rows.pitch * g.cols.sources * g.source_channels;
+  tile.source =
+      sources + channels.source +
+      ((at.image * g.rows.sources + tile.row) * g.cols.sources + tile.col) * g.source_channels;
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    const Sum<T> first = bias ? widen(bias[channel + v]) : Sum<T>(0);
+#pragma unroll
+    for (int i = 0; i < kTileRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < kTileCols; ++j) tile.sums[i][j][v] = first;
+    }
+  }
+
+  if constexpr (K > 0) {
+    if (finite) {
+      add_square<T, V, K, S, true>(tile, held + lane_slot);
+    } else {
+      add_square<T, V, K, S, false>(tile, held + lane_slot);
+    }
+  } else {
+    for (int copy = 0; copy < channels.copies; ++copy, ++tile.source) {
+      const auto tap_of = [&](int kh, int k) {
+        return static_cast<int64_t>(rows.tap_first + kh * rows.tap_step) * g.cols.kernel +
+               cols.tap_first + k * cols.tap_step;
+      };
+      const Sum<T>* own = held + copy * taps * kLaneSlots + lane_slot;
+      const auto held_weight = [&](int kh, int k, int v) {
+        return own[static_cast<int>(tap_of(kh, k)) * kLaneSlots + v];
+      };
+      const T* weights = filter + channels.weight + copy;
+      if (finite) {
+        add_any<3, true>(tile, rows.taps, cols.taps, held_weight);
+      } else if (taps) {
+        add_any<3, false>(tile, rows.taps, cols.taps, held_weight);
+      } else {
+        add_any<3, false>(tile, rows.taps, cols.taps, [&](int kh, int k, int v) {
+          return widen(weights[tap_of(kh, k) * lanes + v]);
+        });
+      }
+    }
+  }
 
   T* corner = destinations +
               ((at.image * g.rows.destinations + row) * g.cols.destinations + col) *
-                  g.destination_channels + channel;
+                  g.destination_channels +
+              channel;
+  const int64_t row_step = rows.step * g.cols.destinations * g.destination_channels;
+  const int64_t col_step = cols.step * g.destination_channels;
 #pragma unroll
   for (int i = 0; i < kTileRows; ++i) {
     if (row + i * rows.step >= g.rows.destinations) break;
@@ -132,9 +263,8 @@ __global__ void __launch_bounds__(kThreads, V == 1 ? 4 : 2)
       if (col + j * cols.step >= g.cols.destinations) break;
       Vector<T, V> result;
 #pragma unroll
-      for (int v = 0; v < V; ++v) narrow(sums[i][j][v], result.at[v]);
-      store<T, V>(corner + (i * rows.step * g.cols.destinations + j * cols.step) *
-                               g.destination_channels, result);
+      for (int v = 0; v < V; ++v) narrow(tile.sums[i][j][v], result.at[v]);
+      store<T, V>(corner + i * row_step + j * col_step, result);
     }
   }
 }

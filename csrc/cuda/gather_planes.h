@@ -1,5 +1,5 @@
-// Forward and input gradient, channels first. A block takes a few whole planes, or a band of rows of
-// one: the sources come into shared memory as they lie, the results are made there and leave the
+// Forward and input gradient, channels first. A block takes a few whole planes, or a band of rows
+// of one: the sources come into shared memory as they lie, the results are made there and leave the
 // same way.
 #pragma once
 #include "gather_points.h"
@@ -23,7 +23,7 @@ __device__ inline void walk_column(const GatherPlanes& g, const T* source, T* de
   const int pitch = static_cast<int>(g.problem.cols.destinations);
   // result row r takes the source rows r - above to r - above + K - 1, columns likewise
   const int64_t left = g.problem.cols.forward ? int64_t{col} - g.problem.cols.pad
-                                          : int64_t{col} + g.problem.cols.pad - (K - 1);
+                                              : int64_t{col} + g.problem.cols.pad - (K - 1);
   bool inside[K];
 #pragma unroll
   for (int k = 0; k < K; ++k) inside[k] = left + k >= 0 && left + k < width;
@@ -73,8 +73,7 @@ __global__ void __launch_bounds__(kThreads)
 
   const Range rows = {static_cast<int64_t>(band) * g.plan.rows,
                       min64(p.rows.destinations, static_cast<int64_t>(band + 1) * g.plan.rows)};
-  const Range from =
-      g.plan.whole ? Range{0, p.rows.sources} : plane_sources(p.rows, rows);
+  const Range from = g.plan.whole ? Range{0, p.rows.sources} : plane_sources(p.rows, rows);
   const int width = static_cast<int>(p.cols.sources);
   const int cols = static_cast<int>(p.cols.destinations);
   const int height = static_cast<int>(from.end - from.begin);

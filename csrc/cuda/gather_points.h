@@ -82,10 +82,10 @@ __global__ void __launch_bounds__(256)
     for (int64_t copy = 0; copy < copies; ++copy) {
       const int64_t lane = g.rows.forward ? p.channel : p.channel * g.multiplier + copy;
       const int64_t channel = g.rows.forward ? p.channel / static_cast<Index>(g.multiplier) : lane;
-      const T* image = sources + (g.channels_last
-                                      ? p.image * g.rows.sources * g.cols.sources * pitch + channel
-                                      : (p.image * g.source_channels + channel) *
-                                            (g.rows.sources * g.cols.sources));
+      const T* image =
+          sources + (g.channels_last ? p.image * g.rows.sources * g.cols.sources * pitch + channel
+                                     : (p.image * g.source_channels + channel) *
+                                           (g.rows.sources * g.cols.sources));
       for (int32_t kh = 0; kh < g.rows.kernel; ++kh) {
         const int64_t y = source_through<Index>(g.rows, p.row, kh);
         if (y < 0) continue;

@@ -1,4 +1,5 @@
-// The kernels of one dtype, as launch.cu sees them. kernels.h defines them, <dtype>.cu compiles them.
+// The kernels of one dtype, as launch.cu sees them. kernels.h defines them, <dtype>.cu compiles
+// them.
 #pragma once
 #include "../problem.h"
 #include "numbers.h"

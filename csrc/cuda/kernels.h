@@ -10,15 +10,14 @@
 
 namespace tfcompat_dw::cuda {
 
-// ---- which kernel: from the shape alone ----------------------------------------------------------
+// ---- which kernel: from the shape alone
+// ----------------------------------------------------------
 
 // float64 is for checking gradients: one kernel for all filter sizes is enough there.
 template <class T>
 constexpr bool kManySizes = sizeof(T) < 8;
 
-inline bool square(const Problem& p, int64_t k) {
-  return p.rows.kernel == k && p.cols.kernel == k;
-}
+inline bool square(const Problem& p, int64_t k) { return p.rows.kernel == k && p.cols.kernel == k; }
 inline bool dense(const Axis& axis) { return axis.stride == 1 && axis.dilation == 1; }
 
 // The K of gather_channels and filter_channels: compiled for K x K taps, or 0 for any number.
@@ -30,10 +29,10 @@ inline int fixed_size(const Problem& p, bool forward) {
   return square(p, 3) ? 3 : square(p, 5) ? 5 : 0;
 }
 
-// Channels of a thread: 16 bytes where pixels are multiples of that and a channel has one source.
+// Channels of a thread: several where pixels are multiples of that and a channel has one source.
 template <class T>
 inline int vector_width(const Problem& p) {
-  return p.multiplier == 1 && p.channels % kWidest<T> == 0 ? kWidest<T> : 1;
+  return p.multiplier == 1 && p.channels % kChannels<T> == 0 ? kChannels<T> : 1;
 }
 
 inline bool aligned(const void* address, size_t bytes) {
@@ -58,7 +57,8 @@ inline GatherPoints points_of(const Problem& p, bool forward) {
           p.channels_last};
 }
 
-// ---- forward and input gradient ------------------------------------------------------------------
+// ---- forward and input gradient
+// ------------------------------------------------------------------
 
 template <class T>
 struct GatherArrays {
@@ -71,8 +71,11 @@ struct GatherArrays {
 
 template <class T, int V, int K, int S>
 inline void start_gather_channels(const GatherChannels& g, const GatherArrays<T>& a) {
-  launch(gather_channels<T, V, K, S>, grid_of(g.plan.blocks()), g.plan.threads(), 0, a.stream, g,
-         a.sources, a.filter, a.bias, a.destinations);
+  const int64_t copies = g.rows.forward ? 1 : g.multiplier;
+  const int64_t taps = (K ? K * K : g.held_taps) * copies;
+  launch(gather_channels<T, V, K, S>, grid_of(g.plan.blocks()), g.plan.threads(),
+         static_cast<unsigned>(taps * kLaneSlots * static_cast<int64_t>(sizeof(Sum<T>))), a.stream,
+         g, a.sources, a.filter, a.bias, a.destinations);
 }
 
 template <class T, int V, int S>
@@ -90,21 +93,25 @@ template <class T>
 inline void gather_by_tiles(const Problem& p, bool forward, const GatherArrays<T>& a) {
   GatherPoints points = points_of(p, forward);
   int V = vector_width<T>(p);
-  if (!aligned(a.sources, 16) || !aligned(a.filter, 16) || !aligned(a.destinations, 16)) V = 1;
-  const TilePlan plan = plan_tiles(points.rows, points.cols, p.batch,
-                                   ceil_div(points.destination_channels, V), V * sizeof(T));
+  const size_t unit = V * sizeof(T);
+  if (!aligned(a.sources, unit) || !aligned(a.destinations, unit)) V = 1;
+  const TilePlan plan =
+      plan_tiles(points.rows, points.cols, p.batch, ceil_div(points.destination_channels, V), V);
+  int K = fixed_size<T>(p, forward);
+  if (!forward && p.multiplier > 1) K = 0;  // a channel has several weights for a tap
+  const bool held = p.taps() * (forward ? 1 : p.multiplier) <= kMostHeldTaps<T>;
   const GatherChannels g = {points.rows,
                             points.cols,
                             p.batch,
                             points.destination_channels,
                             points.source_channels,
                             static_cast<int32_t>(p.multiplier),
+                            held ? static_cast<int32_t>(p.taps()) : 0,
                             plan};
-  const int K = fixed_size<T>(p, forward);
   const bool two = forward && p.rows.stride == 2;
   if (V > 1) {
-    two ? pick_gather_channels<T, kWidest<T>, 2>(K, g, a)
-        : pick_gather_channels<T, kWidest<T>, 1>(K, g, a);
+    two ? pick_gather_channels<T, kChannels<T>, 2>(K, g, a)
+        : pick_gather_channels<T, kChannels<T>, 1>(K, g, a);
   } else {
     two ? pick_gather_channels<T, 1, 2>(K, g, a) : pick_gather_channels<T, 1, 1>(K, g, a);
   }
@@ -117,8 +124,7 @@ inline bool gather_by_planes(const Problem& p, bool forward, const GatherArrays<
       plan_planes<T>(points.rows, points.cols, p.batch, p.channels, p.multiplier);
   if (plan.blocks == 0 || plan.blocks > kMostBlocks) return false;
   const GatherPlanes g = {points, plan};
-  const unsigned shared =
-      static_cast<unsigned>((plan.source_slab + plan.result_slab) * sizeof(T));
+  const unsigned shared = static_cast<unsigned>((plan.source_slab + plan.result_slab) * sizeof(T));
   const bool walked = dense(p.rows) && dense(p.cols) && p.multiplier == 1;
   const auto start = [&](auto kernel) {
     launch(kernel, grid_of(plan.blocks), kThreads, shared, a.stream, g, a.sources, a.filter, a.bias,
@@ -135,8 +141,8 @@ inline bool gather_by_planes(const Problem& p, bool forward, const GatherArrays<
 template <class T>
 inline void gather_by_points(const Problem& p, bool forward, const GatherArrays<T>& a) {
   const GatherPoints g = points_of(p, forward);
-  const double count = double(p.batch) * g.rows.destinations * g.cols.destinations *
-                       g.destination_channels;
+  const double count =
+      double(p.batch) * g.rows.destinations * g.cols.destinations * g.destination_channels;
   const double blocks = count / kThreads + 1;
   const auto start = [&](auto kernel) {
     launch(kernel, static_cast<unsigned>(blocks < 1e6 ? blocks : 1e6), kThreads, 0, a.stream, g,
@@ -170,7 +176,8 @@ void Kernels<T>::gather(const Problem& p, bool forward, const void* sources, con
   gather_by_points<T>(p, forward, a);
 }
 
-// ---- filter and bias gradient --------------------------------------------------------------------
+// ---- filter and bias gradient
+// --------------------------------------------------------------------
 
 template <class T>
 struct FilterArrays {
@@ -207,10 +214,9 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
   const GatherPoints points = points_of(p, true);
   const int64_t bias = bias_wanted ? 1 : 0;
   choice.sums = ((filter_wanted ? p.taps() : 0) + bias) * p.lanes();
-  const int64_t input_bytes = p.batch * p.rows.input * p.cols.input * p.channels *
-                              static_cast<int64_t>(sizeof(T));
-  const int64_t most =
-      most_splits(input_bytes, choice.sums * static_cast<int64_t>(sizeof(Sum<T>)));
+  const int64_t input_bytes =
+      p.batch * p.rows.input * p.cols.input * p.channels * static_cast<int64_t>(sizeof(T));
+  const int64_t most = most_splits(input_bytes, choice.sums * static_cast<int64_t>(sizeof(Sum<T>)));
   const bool many_taps = p.taps() > 1 << 20;  // tap blocks are counted in 32 bits
   if (filter_wanted && !many_taps && p.channels_last && on_lattice(p.rows, true) &&
       on_lattice(p.cols, true) && p.rows.stride == p.cols.stride && p.multiplier < INT32_MAX) {
@@ -221,7 +227,7 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
     const uint32_t tap_blocks =
         choice.K ? 1 : static_cast<uint32_t>(p.rows.kernel * ceil_div(p.cols.kernel, 3));
     plans.channels = plan_filter(points.rows, points.cols, p.batch, ceil_div(p.lanes(), choice.V),
-                                 choice.V * static_cast<int32_t>(sizeof(T)), tap_blocks, most);
+                                 choice.V, tap_blocks, most);
     choice.splits = plans.channels.splits;
     if (plans.channels.blocks <= kMostBlocks) return plans;
   }
@@ -249,8 +255,8 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
   const int64_t places = p.batch * p.rows.output * p.cols.output;
   const double others = double(f.lane_blocks) * tap_blocks;
   const int64_t wanted = others < kFilterBlocks ? kFilterBlocks / static_cast<int64_t>(others) : 1;
-  f.splits = static_cast<uint32_t>(
-      max64(1, min64(min64(wanted, most), ceil_div(places, positions * 8))));
+  f.splits =
+      static_cast<uint32_t>(max64(1, min64(min64(wanted, most), ceil_div(places, positions * 8))));
   choice.splits = f.splits;
   if (others * f.splits > kMostBlocks) refuse_size();
   return plans;
@@ -258,18 +264,18 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
 
 template <class T, int V, int S>
 inline void pick_filter_channels(int K, const FilterChannels& f, const FilterArrays<T>& a) {
-  const auto start = [&](auto kernel) {
+  const auto start = [&](auto kernel, int row_sums) {
     launch(kernel, grid_of(f.plan.blocks), kThreads,
-           static_cast<unsigned>(kThreads * sizeof(Sum<T>)), a.stream, f, a.input, a.grad,
-           a.workspace);
+           static_cast<unsigned>(row_sums * kThreads * sizeof(Sum<T>)), a.stream, f, a.input,
+           a.grad, a.workspace);
   };
   if constexpr (kManySizes<T>) {
-    if (K == 3) return start(filter_channels<T, V, 3, 3, S>);
+    if (K == 3) return start(filter_channels<T, V, 3, 3, S>, 3 * V);
     if constexpr (V > 1) {
-      if (K == 5) return start(filter_channels<T, V / 2, 5, 5, S>);
+      if (K == 5) return start(filter_channels<T, V / 2, 5, 5, S>, 5 * V / 2);
     }
   }
-  start(filter_channels<T, V, 1, 3, S>);
+  start(filter_channels<T, V, 1, 3, S>, 3 * V);
 }
 
 template <class T>
@@ -278,20 +284,21 @@ inline void start_filter(const Problem& p, const FilterPlans<T>& plans, const Fi
   const GatherPoints points = points_of(p, true);
   const int32_t bias = a.bias_gradient ? 1 : 0;
   if (choice.kernel == FilterChoice::kChannels) {
-    const FilterChannels f = {points.rows, points.cols, p.batch, p.channels, p.lanes(),
-                              static_cast<int32_t>(p.multiplier), bias, plans.channels};
+    const FilterChannels f = {points.rows, points.cols,   p.batch,
+                              p.channels,  p.lanes(),     static_cast<int32_t>(p.multiplier),
+                              bias,        plans.channels};
     const bool two = p.rows.stride == 2;
     if (choice.V > 1) {
-      two ? pick_filter_channels<T, kWidest<T>, 2>(choice.K, f, a)
-          : pick_filter_channels<T, kWidest<T>, 1>(choice.K, f, a);
+      two ? pick_filter_channels<T, kChannels<T>, 2>(choice.K, f, a)
+          : pick_filter_channels<T, kChannels<T>, 1>(choice.K, f, a);
     } else {
       two ? pick_filter_channels<T, 1, 2>(choice.K, f, a)
           : pick_filter_channels<T, 1, 1>(choice.K, f, a);
     }
   } else if (choice.kernel == FilterChoice::kPlanes) {
     const FilterPlanes f = {points, plans.planes, bias};
-    const int64_t slabs = (plans.planes.input_slab + plans.planes.grad_slab) *
-                          static_cast<int64_t>(sizeof(T));
+    const int64_t slabs =
+        (plans.planes.input_slab + plans.planes.grad_slab) * static_cast<int64_t>(sizeof(T));
     const unsigned shared =
         static_cast<unsigned>(max64(slabs, kThreads * static_cast<int64_t>(sizeof(Sum<T>))));
     const auto start = [&](auto kernel) {
@@ -313,15 +320,13 @@ inline void start_filter(const Problem& p, const FilterPlans<T>& plans, const Fi
 
 template <class T>
 int64_t Kernels<T>::workspace(const Problem& problem, bool filter_wanted, bool bias_wanted) {
-  const FilterChoice choice =
-      plan_filter_gradient<T>(problem, filter_wanted, bias_wanted).choice;
+  const FilterChoice choice = plan_filter_gradient<T>(problem, filter_wanted, bias_wanted).choice;
   return choice.splits * choice.sums * static_cast<int64_t>(sizeof(Sum<T>));
 }
 
 template <class T>
 void Kernels<T>::filter(const Problem& p, const void* input, const void* grad,
-                        void* filter_gradient, void* bias_gradient, void* workspace,
-                        void* stream) {
+                        void* filter_gradient, void* bias_gradient, void* workspace, void* stream) {
   const FilterArrays<T> a = {static_cast<const T*>(input),     static_cast<const T*>(grad),
                              static_cast<T*>(filter_gradient), static_cast<T*>(bias_gradient),
                              static_cast<Sum<T>*>(workspace),  stream};

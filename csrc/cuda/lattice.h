@@ -60,8 +60,12 @@ DW_HOST_DEVICE inline Lattice lattice_of(const GatherAxis& axis, int32_t r) {
   }
   if (axis.stride == 1) {
     const int64_t reach = static_cast<int64_t>(axis.kernel - 1) * axis.dilation;
-    return {r,         axis.step,   static_cast<int64_t>(r) + axis.pad - reach,
-            axis.dilation, axis.kernel, axis.kernel - 1,
+    return {r,
+            axis.step,
+            static_cast<int64_t>(r) + axis.pad - reach,
+            axis.dilation,
+            axis.kernel,
+            axis.kernel - 1,
             -1};
   }
   // destination i meets source o through tap k if i = o * stride + k - pad

@@ -1,4 +1,5 @@
-// The dtypes on the device: storage, the type sums are made in, and vectors of neighbours in memory.
+// The dtypes on the device: storage, the type sums are made in, and vectors of neighbours in
+// memory.
 #pragma once
 #include "platform.h"
 
@@ -47,6 +48,11 @@ template <class T, int V>
 __device__ inline void store(T* to, const Vector<T, V>& vector) {
   *reinterpret_cast<Vector<T, V>*>(to) = vector;
 }
+
+// Channels of a thread that takes several: 16 bytes of float32 and float64, 8 of the 16-bit dtypes,
+// whose weights and sums take as many registers as float32's.
+template <class T>
+constexpr int kChannels = sizeof(T) == 8 ? 2 : 4;
 
 // How many T fill the widest load, 16 bytes.
 template <class T>

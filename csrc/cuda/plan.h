@@ -8,17 +8,18 @@
 namespace tfcompat_dw::cuda {
 
 constexpr int kThreads = 256;
-constexpr int kTileRows = 4;  // destinations of one thread, see gather_channels.h
+constexpr int kBlocksPerProcessor = 2;  // leaves 128 registers to a thread
+constexpr int kTileRows = 4;            // destinations of one thread, see gather_channels.h
 constexpr int kTileCols = 2;
 
-// The threads of a block are a box, every side a power of two (given by its logarithm); the blocks
-// count through classes, channels, columns, rows and images, in this order.
+// The threads of a block are a box of lanes x columns x rows x images; the blocks count through
+// classes, channels, columns, rows and images, in this order.
 struct TilePlan {
-  int32_t log_lanes, log_cols, log_rows, log_images;
+  int32_t lanes, cols, rows, images;
   uint32_t row_classes, col_classes;
   uint32_t lane_blocks, col_blocks, row_blocks, image_blocks;
 
-  int threads() const { return 1 << (log_lanes + log_cols + log_rows + log_images); }
+  int threads() const { return lanes * cols * rows * images; }
   double blocks() const {  // a double: more than the grid can hold is refused by the caller
     return double(row_classes) * col_classes * lane_blocks * col_blocks * row_blocks * image_blocks;
   }
@@ -26,40 +27,32 @@ struct TilePlan {
 
 struct TilePosition {
   int32_t row_class, col_class;
-  int64_t vector;         // the thread's V channels
+  int64_t vector;  // the thread's V channels
   int64_t image;
-  int64_t row, col;       // its first destination, counted on the lattice
+  int64_t row, col;  // its first destination, counted on the lattice
 };
 
 DW_HOST_DEVICE inline TilePosition tile_position(const TilePlan& plan, uint32_t block,
                                                  uint32_t thread) {
-  TilePosition at;
-  at.col_class = 0;
-  at.row_class = 0;
-  if (plan.col_classes > 1) {
-    at.col_class = block % plan.col_classes;
-    block /= plan.col_classes;
-  }
-  if (plan.row_classes > 1) {
-    at.row_class = block % plan.row_classes;
-    block /= plan.row_classes;
-  }
-  const uint32_t lane_block = block % plan.lane_blocks;
-  block /= plan.lane_blocks;
-  const uint32_t col_block = block % plan.col_blocks;
-  block /= plan.col_blocks;
-  const uint32_t row_block = block % plan.row_blocks;
-  const uint32_t image_block = block / plan.row_blocks;
-
-  const auto part = [&thread](int log_side) {
-    const uint32_t index = thread & ((1u << log_side) - 1);
-    thread >>= log_side;
-    return static_cast<int64_t>(index);
+  // the next digit of an index whose digits count up to `count`
+  const auto digit = [](uint32_t& index, uint32_t count) {
+    if (count == 1) return 0u;
+    const uint32_t rest = index / count;
+    const uint32_t value = index - rest * count;
+    index = rest;
+    return value;
   };
-  at.vector = (static_cast<int64_t>(lane_block) << plan.log_lanes) + part(plan.log_lanes);
-  at.col = ((static_cast<int64_t>(col_block) << plan.log_cols) + part(plan.log_cols)) * kTileCols;
-  at.row = ((static_cast<int64_t>(row_block) << plan.log_rows) + part(plan.log_rows)) * kTileRows;
-  at.image = (static_cast<int64_t>(image_block) << plan.log_images) + part(plan.log_images);
+  const auto position = [&](uint32_t blocks, int32_t side) {
+    const int64_t first = static_cast<int64_t>(digit(block, blocks)) * side;
+    return first + digit(thread, static_cast<uint32_t>(side));
+  };
+  TilePosition at;
+  at.col_class = static_cast<int32_t>(digit(block, plan.col_classes));
+  at.row_class = static_cast<int32_t>(digit(block, plan.row_classes));
+  at.vector = position(plan.lane_blocks, plan.lanes);
+  at.col = position(plan.col_blocks, plan.cols) * kTileCols;
+  at.row = position(plan.row_blocks, plan.rows) * kTileRows;
+  at.image = position(plan.image_blocks, plan.images);
   return at;
 }
 
@@ -74,10 +67,10 @@ inline uint32_t blocks_of(int64_t count, int32_t log_side) {
   return static_cast<uint32_t>(min64(ceil_div(count, int64_t{1} << log_side), UINT32_MAX));
 }
 
-// Lanes for `vectors` side by side: a line of 128 bytes where whole ones fit, half of that where
-// fewer threads then stand idle (36 vectors: 9 x 4 instead of 5 x 8).
-inline int32_t log_lanes_for(int64_t vectors, int32_t bytes_of_vector) {
-  const int32_t full = bytes_of_vector >= 16 ? 3 : 5;
+// Lanes for `vectors` side by side: 8 vectors or 32 single channels where so many are there, half
+// of that where fewer threads then stand idle (36 vectors: 9 x 4 instead of 5 x 8).
+inline int32_t log_lanes_for(int64_t vectors, int32_t vector_width) {
+  const int32_t full = vector_width > 1 ? 3 : 5;
   const int32_t log = log_up_to(vectors, full);
   const auto idle = [vectors](int32_t side) {
     return ceil_div(vectors, int64_t{1} << side) << side;
@@ -85,27 +78,42 @@ inline int32_t log_lanes_for(int64_t vectors, int32_t bytes_of_vector) {
   return log > 0 && idle(log - 1) < idle(log) ? log - 1 : log;
 }
 
+// The side of a box, up to `most`, that leaves the fewest places idle; of equals the largest.
+inline int32_t side_for(int64_t count, int32_t most) {
+  int32_t best = 1;
+  int64_t least = count;
+  for (int32_t side = 2; side <= most && side <= count; ++side) {
+    const int64_t places = ceil_div(count, side) * side;
+    // a larger side may leave an eighth of its places idle: it has the shorter border
+    if (places <= least + count / 8) {
+      best = side;
+      least = min64(least, places);
+    }
+  }
+  return best;
+}
+
 inline TilePlan plan_tiles(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
-                           int64_t vectors, int32_t bytes_of_vector) {
+                           int64_t vectors, int32_t vector_width) {
   TilePlan plan;
   // of the fullest class
   const int64_t row_tiles = ceil_div(ceil_div(rows.destinations, rows.step), kTileRows);
   const int64_t col_tiles = ceil_div(ceil_div(cols.destinations, cols.step), kTileCols);
-  int32_t left = 8;  // kThreads = 2^8
-  plan.log_lanes = log_lanes_for(vectors, bytes_of_vector);
-  left -= plan.log_lanes;
-  // a square of destinations: 2^3 tiles of 2 columns, 2^2 of 4 rows, has the shortest border
-  plan.log_cols = log_up_to(col_tiles, left < 3 ? left : 3);
-  left -= plan.log_cols;
-  plan.log_rows = log_up_to(row_tiles, left);
-  left -= plan.log_rows;
-  plan.log_images = log_up_to(batch, left);
+  plan.lanes = side_for(vectors, vector_width > 1 ? 8 : 32);
+  // 8 tiles of 2 columns, 4 of 4 rows: a square of destinations has the shortest border
+  plan.cols = side_for(col_tiles, static_cast<int32_t>(min64(8, kThreads / plan.lanes)));
+  const int32_t left = kThreads / plan.lanes / plan.cols;
+  plan.rows = side_for(row_tiles, left);
+  plan.images = static_cast<int32_t>(min64(batch, left / plan.rows));
+  const auto blocks = [](int64_t count, int32_t side) {
+    return static_cast<uint32_t>(min64(ceil_div(count, side), UINT32_MAX));
+  };
   plan.row_classes = static_cast<uint32_t>(rows.classes);
   plan.col_classes = static_cast<uint32_t>(cols.classes);
-  plan.lane_blocks = blocks_of(vectors, plan.log_lanes);
-  plan.col_blocks = blocks_of(col_tiles, plan.log_cols);
-  plan.row_blocks = blocks_of(row_tiles, plan.log_rows);
-  plan.image_blocks = blocks_of(batch, plan.log_images);
+  plan.lane_blocks = blocks(vectors, plan.lanes);
+  plan.col_blocks = blocks(col_tiles, plan.cols);
+  plan.row_blocks = blocks(row_tiles, plan.rows);
+  plan.image_blocks = blocks(batch, plan.images);
   return plan;
 }
 
@@ -158,7 +166,8 @@ inline void size_slabs(const GatherAxis& row_axis, const GatherAxis& col_axis, i
   plan.whole = plan.planes * multiplier > 1;
   const int64_t source_planes = plan.planes * (row_axis.forward ? 1 : multiplier);
   const int64_t result_planes = plan.planes * (row_axis.forward ? multiplier : 1);
-  plan.source_slab = slab_size<T>(source_planes * (plan.whole ? row_axis.sources : sight) * col_axis.sources);
+  plan.source_slab =
+      slab_size<T>(source_planes * (plan.whole ? row_axis.sources : sight) * col_axis.sources);
   plan.result_slab = slab_size<T>(result_planes * plan.rows * col_axis.destinations);
 }
 
@@ -198,7 +207,8 @@ inline PlanePlan plan_planes(const GatherAxis& row_axis, const GatherAxis& col_a
   return plan;
 }
 
-// ---- filter gradient: how the sums are split, from the shape alone -------------------------------
+// ---- filter gradient: how the sums are split, from the shape alone
+// -------------------------------
 
 // Eight for each of the 132 processors of an H100. The tests use fewer.
 #ifndef DW_FILTER_BLOCKS
@@ -221,10 +231,10 @@ inline int64_t most_splits(int64_t input_bytes, int64_t partial_bytes) {
 }
 
 inline FilterPlan plan_filter(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
-                              int64_t vectors, int32_t bytes_of_vector, uint32_t tap_blocks,
+                              int64_t vectors, int32_t vector_width, uint32_t tap_blocks,
                               int64_t most_splits) {
   FilterPlan plan;
-  plan.log_lanes = log_lanes_for(vectors, bytes_of_vector);
+  plan.log_lanes = log_lanes_for(vectors, vector_width);
   plan.lane_blocks = blocks_of(vectors, plan.log_lanes);
   plan.tap_blocks = tap_blocks;
   const int64_t tall = ceil_div(rows.destinations, rows.step);

@@ -20,6 +20,9 @@ __device__ inline unsigned char* shared_memory() {
   return memory;
 }
 
+// A barrier that tells every thread whether `condition` holds in all of them.
+__device__ inline bool all_threads(bool condition) { return __syncthreads_and(condition); }
+
 __device__ inline float bfloat16_to_float(uint16_t bits) {
   return __uint_as_float(static_cast<unsigned>(bits) << 16);
 }
@@ -37,15 +40,16 @@ __device__ inline uint16_t float_to_float16(float value) {
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, unsigned shared_bytes,
             void* stream, const Arguments&... arguments) {
-  kernel<<<blocks, threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments...);
+  kernel<<<blocks, threads, shared_bytes, static_cast<cudaStream_t>(stream)> > >(arguments...);
   const cudaError_t error = cudaGetLastError();
   if (error == cudaSuccess) return;
-  std::string text = std::string("tfcompat_dw: a CUDA kernel was refused: ") +
-                     cudaGetErrorString(error);
+  std::string text =
+      std::string("tfcompat_dw: a CUDA kernel was refused: ") + cudaGetErrorString(error);
   if (error == cudaErrorInsufficientDriver || error == cudaErrorNoKernelImageForDevice ||
       error == cudaErrorUnsupportedPtxVersion) {
-    text += "; build it for this GPU and driver: TFCOMPAT_DW_CUDA=1 pip install "
-            "--no-build-isolation . with a CUDA toolkit that is not newer than the driver";
+    text +=
+        "; build it for this GPU and driver: TFCOMPAT_DW_CUDA=1 pip install "
+        "--no-build-isolation . with a CUDA toolkit that is not newer than the driver";
   }
   throw std::runtime_error(text);
 }

@@ -6,8 +6,8 @@
 
 namespace tfcompat_dw::cuda {
 
-// The sum over `members` threads, stride apart, that begin at thread index `base`; only the first of
-// them gets it. All threads of the block call this, with their own base and member number.
+// The sum over `members` threads, stride apart, that begin at thread index `base`; only the first
+// of them gets it. All threads of the block call this, with their own base and member number.
 // buffer: kThreads sums of shared memory.
 template <class S>
 __device__ inline S block_sum(S value, S* buffer, int member, int members, int stride) {

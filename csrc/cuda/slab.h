@@ -1,5 +1,5 @@
-// Channels first: whole rows of planes lie side by side in memory, so a block moves them as one flat
-// piece through shared memory, with 16-byte loads whatever the width of a row is.
+// Channels first: whole rows of planes lie side by side in memory, so a block moves them as one
+// flat piece through shared memory, with 16-byte loads whatever the width of a row is.
 #pragma once
 #include "numbers.h"
 

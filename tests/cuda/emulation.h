@@ -1,4 +1,5 @@
-// CUDA on the host, for tests: the names that csrc/cuda uses, with the threads of a block as fibres.
+// CUDA on the host, for tests: the names that csrc/cuda uses, with the threads of a block as
+// fibres.
 //
 // A block's threads run one at a time, in an order drawn anew for every piece between two barriers:
 // what depends on an order that a GPU does not promise comes out wrong sooner or later. Shared
@@ -38,7 +39,8 @@ struct Dim3 {
 };
 inline Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-// ---- fibres --------------------------------------------------------------------------------------
+// ---- fibres
+// --------------------------------------------------------------------------------------
 
 class Emulator {
  public:
@@ -46,7 +48,8 @@ class Emulator {
   void run_block(unsigned threads, size_t shared_bytes, const std::function<void()>& body) {
     if (stacks_.size() < threads) stacks_.resize(threads);
     shared_.assign(1, nullptr);
-    memory_.reset(static_cast<unsigned char*>(std::aligned_alloc(16, (shared_bytes + 15) / 16 * 16 + 16)));
+    memory_.reset(
+        static_cast<unsigned char*>(std::aligned_alloc(16, (shared_bytes + 15) / 16 * 16 + 16)));
     std::memset(memory_.get(), 0xff, (shared_bytes + 15) / 16 * 16 + 16);
 #ifdef __SANITIZE_ADDRESS__
     ASAN_POISON_MEMORY_REGION(memory_.get() + (shared_bytes + 7) / 8 * 8,
@@ -84,6 +87,7 @@ class Emulator {
   unsigned char* shared() { return memory_.get(); }
 
   std::mt19937 random;
+  bool all = true;             // of the conditions that all_threads was given
   bool skip_barriers = false;  // for the tests of this emulation
 
  private:
@@ -160,6 +164,14 @@ inline void Emulator::enter() { emulator.start(); }
 inline void __syncthreads() {
   if (!emulator.skip_barriers) emulator.barrier();
 }
+inline bool all_threads(bool condition) {
+  if (!condition) emulator.all = false;
+  emulator.barrier();
+  const bool result = emulator.all;
+  emulator.barrier();
+  emulator.all = true;
+  return result;
+}
 inline unsigned char* shared_memory() { return emulator.shared(); }
 
 template <class... Parameters, class... Arguments>
@@ -176,7 +188,8 @@ void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, un
   }
 }
 
-// ---- numbers -------------------------------------------------------------------------------------
+// ---- numbers
+// -------------------------------------------------------------------------------------
 
 inline float bfloat16_to_float(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
