@@ -76,7 +76,7 @@ def shapes() -> Iterator[Shape]:
 
 
 def arrays(shape: Shape, dtype: torch.dtype, generator: torch.Generator) -> list[Tensor]:
-    """Input, filter, bias and grad on the CPU, in 1/16: float32 sums of their products are exact."""
+    """Input, filter, bias and grad on the CPU, in 1/16: float32 sums of products are exact."""
 
     def draw(*size: int) -> Tensor:
         return (torch.randint(-16, 16, size, generator=generator) / 16).to(dtype)
