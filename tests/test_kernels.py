@@ -4,6 +4,7 @@ instruction set, CUDA's on an emulation of the GPU."""
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -52,3 +53,12 @@ def test_kernels_are_exact_and_stay_inside_their_arrays(
 def test_cuda_kernels_are_exact_on_an_emulated_gpu(seed: int, check_cuda: Path) -> None:
     run = subprocess.run([check_cuda, str(seed), "20"], capture_output=True, text=True)
     assert run.stdout == "20 problems right\n", run.stdout + run.stderr
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="this machine has no nvcc")
+def test_cuda_kernels_compile(tmp_path: Path) -> None:
+    """The emulation replaces what is CUDA's own, the launch among it; nvcc sees that, too."""
+    source = TESTS.parent / "csrc" / "cuda" / "bfloat16.cu"
+    nvcc = ["nvcc", "-std=c++17", "-arch=sm_90", "-Xptxas=-O0", "-c", str(source), "-o"]
+    run = subprocess.run([*nvcc, str(tmp_path / "kernels.o")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr

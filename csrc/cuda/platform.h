@@ -40,7 +40,9 @@ __device__ inline uint16_t float_to_float16(float value) {
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, unsigned shared_bytes,
             void* stream, const Arguments&... arguments) {
-  kernel<<<blocks, threads, shared_bytes, static_cast<cudaStream_t>(stream)> > >(arguments...);
+  // clang-format off: it would take the brackets apart
+  kernel<<<blocks, threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments...);
+  // clang-format on
   const cudaError_t error = cudaGetLastError();
   if (error == cudaSuccess) return;
   std::string text =
