@@ -23,9 +23,7 @@
 #include <vector>
 
 #include "cpu/cpu.h"
-#ifdef TFCOMPAT_DW_CUDA
 #include "cuda/cuda.h"
-#endif
 #include "window.h"
 
 namespace tfcompat_dw {
@@ -273,11 +271,22 @@ Tensor made_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
+Tensor dense_copy(const Tensor& tensor, bool channels_last, bool in_memory) {
+  Tensor copy = empty(tensor, sizes_of(tensor), channels_last, in_memory);
+  return torch::stable::copy_(copy, tensor);
+}
+
 // The tensor itself where it is dense in the given memory order, else a dense copy.
 Tensor dense(const Tensor& tensor, bool channels_last, bool in_memory) {
   if (is_dense(tensor, storage_axes(channels_last, in_memory))) return tensor;
-  Tensor copy = empty(tensor, sizes_of(tensor), channels_last, in_memory);
-  return torch::stable::copy_(copy, tensor);
+  return dense_copy(tensor, channels_last, in_memory);
+}
+
+// A dense tensor itself where 16-byte loads can use its address (views may start anywhere), else a
+// copy: the order of a sum must not depend on where a view starts.
+[[maybe_unused]] Tensor aligned(const Tensor& tensor, bool channels_last, bool in_memory) {
+  if (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0) return tensor;
+  return dense_copy(tensor, channels_last, in_memory);
 }
 
 // ---- kernels of the tensors' device -------------------------------------------------------------
@@ -300,16 +309,10 @@ void* current_stream(const Tensor& tensor) {
   require(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
   return stream;
 }
-
-// The tensor itself, or a copy at an address that 16-byte loads can use (views may start anywhere).
-Tensor with_aligned_address(const Tensor& tensor, bool channels_last, bool in_memory) {
-  if (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0) return tensor;
-  Tensor copy = empty(tensor, sizes_of(tensor), channels_last, in_memory);
-  return torch::stable::copy_(copy, tensor);
-}
 #endif
 
-// Runs CPU or CUDA kernels: `on_cuda` gets the current stream of the tensor's device.
+// Runs CPU or CUDA kernels: `on_cuda` gets the current stream of the tensor's device. It is a
+// generic lambda: a build without CUDA kernels never calls it, and so compiles nothing of it.
 template <class OnCpu, class OnCuda>
 void on_device_of(const Tensor& tensor, const OnCpu& on_cpu, const OnCuda& on_cuda) {
 #ifdef TFCOMPAT_DW_CUDA
@@ -351,11 +354,9 @@ Tensor forward(const Tensor& input, const Tensor& filter, const std::optional<Te
         cpu::forward(problem, x.const_data_ptr(), f.const_data_ptr(), offset,
                      output.mutable_data_ptr(), parallel_for);
       },
-      [&]([[maybe_unused]] void* stream) {
-#ifdef TFCOMPAT_DW_CUDA
+      [&](auto stream) {
         cuda::forward(problem, x.const_data_ptr(), f.const_data_ptr(), offset,
                       output.mutable_data_ptr(), stream);
-#endif
       });
   return output;
 }
@@ -373,11 +374,9 @@ Tensor input_gradient(const Arguments& args, Problem problem, const Sizes& input
         cpu::backward_input(problem, g.const_data_ptr(), f.const_data_ptr(),
                             result.mutable_data_ptr(), parallel_for);
       },
-      [&]([[maybe_unused]] void* stream) {
-#ifdef TFCOMPAT_DW_CUDA
+      [&](auto stream) {
         cuda::backward_input(problem, g.const_data_ptr(), f.const_data_ptr(),
                              result.mutable_data_ptr(), stream);
-#endif
       });
   return result;
 }
@@ -408,11 +407,9 @@ std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem probl
         cpu::backward_filter(problem, x.const_data_ptr(), g.const_data_ptr(), filter_result,
                              bias_result, parallel_for);
       },
-      [&]([[maybe_unused]] void* stream) {
-#ifdef TFCOMPAT_DW_CUDA
-        // the order of the sums must not depend on where a view starts
-        const Tensor seen = with_aligned_address(x, args.channels_last, problem.channels_last);
-        const Tensor grads = with_aligned_address(g, args.channels_last, problem.channels_last);
+      [&](auto stream) {
+        const Tensor seen = aligned(x, args.channels_last, problem.channels_last);
+        const Tensor grads = aligned(g, args.channels_last, problem.channels_last);
         const int64_t bytes = cuda::workspace_bytes(problem, filter_wanted, bias_wanted);
         const int64_t elements = bytes / (problem.dtype == DataType::kFloat64   ? 8
                                           : problem.dtype == DataType::kFloat32 ? 4
@@ -420,7 +417,6 @@ std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem probl
         Tensor workspace = torch::stable::new_empty(grad, {&elements, 1});
         cuda::backward_filter(problem, seen.const_data_ptr(), grads.const_data_ptr(), filter_result,
                               bias_result, workspace.mutable_data_ptr(), stream);
-#endif
       });
   return {filter, bias};
 }

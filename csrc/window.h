@@ -68,21 +68,31 @@ DW_HOST_DEVICE inline int64_t tap_offset(const Gather& gather, const Axis& axis,
   return gather.forward ? shift : -floor_div(shift, axis.stride);
 }
 
-// The sources from the first to the last that the destinations of a range can meet.
-DW_HOST_DEVICE inline Range sources_of(const Gather& gather, const Axis& axis, Range d) {
-  const int64_t reach = (axis.kernel - 1) * axis.dilation;
-  const int64_t begin = gather.forward ? d.begin * axis.stride - axis.pad
-                                       : ceil_div(d.begin + axis.pad - reach, axis.stride);
-  const int64_t last = gather.forward ? (d.end - 1) * axis.stride - axis.pad + reach
-                                      : floor_div(d.end - 1 + axis.pad, axis.stride);
+// The sources from the first to the last that the destinations of a range can meet. Here and below,
+// gather and axis are a Gather and its Axis, or twice what says both at once (cuda/lattice.h).
+template <class G, class A>
+DW_HOST_DEVICE inline Range sources_of(const G& gather, const A& axis, Range d) {
+  const int64_t reach = static_cast<int64_t>(axis.kernel - 1) * axis.dilation;
+  int64_t begin, last;
+  if (gather.forward) {
+    begin = d.begin * axis.stride - axis.pad;
+    last = (d.end - 1) * axis.stride - axis.pad + reach;
+  } else {
+    begin = d.begin + axis.pad - reach;
+    last = d.end - 1 + axis.pad;
+    if (axis.stride > 1) {  // a GPU takes long to divide
+      begin = ceil_div(begin, axis.stride);
+      last = floor_div(last, axis.stride);
+    }
+  }
   const int64_t first = min64(max64(begin, 0), gather.sources);
   return {first, max64(first, min64(last + 1, gather.sources))};
 }
 
 // How many sources lie in that range at the most, for any `count` destinations side by side.
-DW_HOST_DEVICE inline int64_t sources_in_sight(const Gather& gather, const Axis& axis,
-                                               int64_t count) {
-  const int64_t reach = (axis.kernel - 1) * axis.dilation;
+template <class G, class A>
+DW_HOST_DEVICE inline int64_t sources_in_sight(const G& gather, const A& axis, int64_t count) {
+  const int64_t reach = static_cast<int64_t>(axis.kernel - 1) * axis.dilation;
   return min64(gather.sources, gather.forward ? (count - 1) * axis.stride + reach + 1
                                               : (count - 1 + reach) / axis.stride + 1);
 }

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import tfcompat_dw
+from tfcompat_dw.padding import Window
 
 OPS = torch.ops.tfcompat_dw
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -41,17 +42,16 @@ class Shape:
     padding: tuple[int, int, int, int] | None = None
     channels_last: bool = True
 
-    def window(self) -> tuple[list[int], list[int], list[int], bool]:
+    def window(self) -> Window:
         """TensorFlow's arguments as the operator takes them."""
-        pads = self.padding
-        if pads is None:
-            pads = (*self._same(0, self.height), *self._same(1, self.width))
-        return list(self.stride), list(pads), list(self.dilation), self.channels_last
-
-    def _same(self, axis: int, size: int) -> tuple[int, int]:
-        reach = (self.kernel[axis] - 1) * self.dilation[axis] + 1
-        total = max(0, (-(-size // self.stride[axis]) - 1) * self.stride[axis] + reach - size)
-        return total // 2, total - total // 2
+        return Window.resolve(
+            self.padding or "SAME",
+            (self.height, self.width),
+            self.kernel,
+            self.stride,
+            self.dilation,
+            self.channels_last,
+        )
 
 
 def shapes() -> Iterator[Shape]:

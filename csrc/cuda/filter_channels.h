@@ -201,11 +201,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
 {
   constexpr int kSeen = (kWalkCols - 1) * S + KC;
   const FilterPlan& plan = f.plan;
-  uint32_t block = blockIdx.x;
-  const uint32_t lane_block = block % plan.lane_blocks;
-  block /= plan.lane_blocks;
-  const uint32_t tap_block = block % plan.tap_blocks;
-  const uint32_t split = block / plan.tap_blocks;
+  const auto [lane_block, tap_block, split] = filter_block(plan.lane_blocks, plan.tap_blocks);
   const int positions = kThreads >> plan.log_lanes;
   const int position = static_cast<int>(threadIdx.x) >> plan.log_lanes;
   const int64_t first_lane = (static_cast<int64_t>(lane_block) << plan.log_lanes) * V;

@@ -26,11 +26,7 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int kTaps = K ? K * K : 9;
   const GatherPoints& p = f.problem;
   const FilterPlanesPlan& plan = f.plan;
-  uint32_t block = blockIdx.x;
-  const uint32_t group = block % plan.groups;
-  block /= plan.groups;
-  const uint32_t tap_block = block % plan.tap_blocks;
-  const uint32_t split = block / plan.tap_blocks;
+  const auto [group, tap_block, split] = filter_block(plan.groups, plan.tap_blocks);
   const int64_t first = static_cast<int64_t>(group) * plan.planes;  // input channel
   const int planes = static_cast<int>(min64(plan.planes, p.source_channels - first));
   const int multiplier = static_cast<int>(p.multiplier);
@@ -53,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t image = unit / plan.bands;
     const int64_t band = unit - image * plan.bands;
     const Range rows = {band * plan.rows, min64(p.rows.destinations, (band + 1) * plan.rows)};
-    const Range from = plan.whole ? Range{0, p.rows.sources} : plane_sources(p.rows, rows);
+    const Range from = plan.whole ? Range{0, p.rows.sources} : sources_of(p.rows, p.rows, rows);
     const int height = static_cast<int>(from.end - from.begin);
     const int tall = static_cast<int>(rows.end - rows.begin);
     // whole planes where there are several, else the band's rows of one

@@ -25,11 +25,8 @@ __global__ void __launch_bounds__(kThreads)
                   Sum<T>* __restrict__ partials)  // [splits, (taps + bias - first_tap) * c * m]
 {
   const GatherPoints& p = f.problem;
-  uint32_t block = blockIdx.x;
-  const uint32_t lane_block = block % f.lane_blocks;
-  block /= f.lane_blocks;
-  const int64_t tap = f.first_tap + block % f.tap_blocks;
-  const uint32_t split = block / f.tap_blocks;
+  const auto [lane_block, tap_block, split] = filter_block(f.lane_blocks, f.tap_blocks);
+  const int64_t tap = f.first_tap + tap_block;
   const int lane_threads = 1 << f.log_lanes;
   const int positions = kThreads >> f.log_lanes;
   const int position = static_cast<int>(threadIdx.x) >> f.log_lanes;
@@ -79,8 +76,7 @@ __global__ void __launch_bounds__(kThreads)
   Sum<T>* buffer = reinterpret_cast<Sum<T>*>(shared_memory());
   sum = block_sum(sum, buffer, position, positions, lane_threads);
   if (position == 0 && lane < lanes) {
-    partials[(split * static_cast<int64_t>(f.tap_blocks) + (tap - f.first_tap)) * lanes + lane] =
-        sum;
+    partials[(split * static_cast<int64_t>(f.tap_blocks) + tap_block) * lanes + lane] = sum;
   }
 }
 

@@ -20,21 +20,19 @@ struct GatherChannels {
   int64_t source_channels;
   int32_t multiplier;
   int32_t
-      held_taps;  // K = 0: taps that come into shared memory, 0: weights are read where they lie
+      held_taps;  // K = 0: taps that come into shared memory; 0: none, weights stay where they are
   TilePlan plan;
 };
 
-// Sources of V destination channels. Forward: channel c reads source channel c / multiplier.
+// Sources of a thread's channels. Forward: channel c reads source channel c / multiplier.
 // Input gradient: it reads `multiplier` source channels, one `copy` after the other.
-template <class T, int V>
 struct Channels {
   int64_t source;  // of copy 0
   int64_t weight;  // of copy 0, within a tap
   int32_t copies;
 };
 
-template <class T, int V>
-__device__ inline Channels<T, V> channels_of(const GatherChannels& g, int64_t channel) {
+__device__ inline Channels channels_of(const GatherChannels& g, int64_t channel) {
   if (g.multiplier == 1) return {channel, channel, 1};  // the only one with V > 1
   if (g.rows.forward) return {channel / g.multiplier, channel, 1};
   return {channel * g.multiplier, channel * g.multiplier, g.multiplier};
@@ -180,12 +178,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   const int lane_slot = static_cast<int>(threadIdx.x) % g.plan.lanes * V;
   const int64_t channel = at.vector * V;
   const int64_t lanes = g.rows.forward ? g.destination_channels : g.source_channels;
-  const int copies = g.rows.forward ? 1 : g.multiplier;
+  const Channels channels = channels_of(g, channel);
   const int taps = K ? K * K : g.held_taps;
   Sum<T>* held = reinterpret_cast<Sum<T>*>(shared_memory());
   bool finite = false;
   if (taps) {
-    finite = hold_filter(filter, taps, copies, g.destination_channels, channel - lane_slot,
+    finite = hold_filter(filter, taps, channels.copies, g.destination_channels, channel - lane_slot,
                          K > 0 && !g.rows.forward, held);
   }
 
@@ -197,7 +195,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
       col >= g.cols.destinations) {
     return;
   }
-  const Channels<T, V> channels = channels_of<T, V>(g, channel);
   Tile<T, V, S> tile;
   tile.row = rows.origin + at.row * S * rows.pitch;
   tile.col = cols.origin + at.col * S * cols.pitch;

@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kThreads)
 
   const Range rows = {static_cast<int64_t>(band) * g.plan.rows,
                       min64(p.rows.destinations, static_cast<int64_t>(band + 1) * g.plan.rows)};
-  const Range from = g.plan.whole ? Range{0, p.rows.sources} : plane_sources(p.rows, rows);
+  const Range from = g.plan.whole ? Range{0, p.rows.sources} : sources_of(p.rows, p.rows, rows);
   const int width = static_cast<int>(p.cols.sources);
   const int cols = static_cast<int>(p.cols.destinations);
   const int height = static_cast<int>(from.end - from.begin);

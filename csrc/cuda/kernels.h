@@ -248,7 +248,7 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
   f.first_tap = choice.first_tap;
   f.bias = static_cast<int32_t>(bias);
   f.log_lanes = p.channels_last ? log_up_to(p.lanes(), 5) : 0;
-  f.lane_blocks = blocks_of(p.lanes(), f.log_lanes);
+  f.lane_blocks = blocks_of(p.lanes(), 1 << f.log_lanes);
   const int64_t tap_blocks = p.taps() + bias - choice.first_tap;
   f.tap_blocks = static_cast<uint32_t>(min64(tap_blocks, UINT32_MAX));
   const int64_t positions = kThreads >> f.log_lanes;

@@ -63,8 +63,9 @@ inline int32_t log_up_to(int64_t count, int32_t most) {
   return log;
 }
 
-inline uint32_t blocks_of(int64_t count, int32_t log_side) {
-  return static_cast<uint32_t>(min64(ceil_div(count, int64_t{1} << log_side), UINT32_MAX));
+// Blocks of `side` that hold `count`; the grid could not count more than are told.
+inline uint32_t blocks_of(int64_t count, int32_t side) {
+  return static_cast<uint32_t>(min64(ceil_div(count, side), UINT32_MAX));
 }
 
 // Lanes for `vectors` side by side: 8 vectors or 32 single channels where so many are there, half
@@ -105,15 +106,12 @@ inline TilePlan plan_tiles(const GatherAxis& rows, const GatherAxis& cols, int64
   const int32_t left = kThreads / plan.lanes / plan.cols;
   plan.rows = side_for(row_tiles, left);
   plan.images = static_cast<int32_t>(min64(batch, left / plan.rows));
-  const auto blocks = [](int64_t count, int32_t side) {
-    return static_cast<uint32_t>(min64(ceil_div(count, side), UINT32_MAX));
-  };
   plan.row_classes = static_cast<uint32_t>(rows.classes);
   plan.col_classes = static_cast<uint32_t>(cols.classes);
-  plan.lane_blocks = blocks(vectors, plan.lanes);
-  plan.col_blocks = blocks(col_tiles, plan.cols);
-  plan.row_blocks = blocks(row_tiles, plan.rows);
-  plan.image_blocks = blocks(batch, plan.images);
+  plan.lane_blocks = blocks_of(vectors, plan.lanes);
+  plan.col_blocks = blocks_of(col_tiles, plan.cols);
+  plan.row_blocks = blocks_of(row_tiles, plan.rows);
+  plan.image_blocks = blocks_of(batch, plan.images);
   return plan;
 }
 
@@ -131,26 +129,6 @@ struct PlanePlan {
   double blocks;  // 0: shared memory holds not even one row
 };
 
-// The sources that a range of destinations can meet: sources_of in window.h, without a division
-// where the stride is 1.
-DW_HOST_DEVICE inline Range plane_sources(const GatherAxis& axis, Range d) {
-  const int64_t reach = static_cast<int64_t>(axis.kernel - 1) * axis.dilation;
-  int64_t begin, last;
-  if (axis.forward) {
-    begin = d.begin * axis.stride - axis.pad;
-    last = (d.end - 1) * axis.stride - axis.pad + reach;
-  } else {
-    begin = d.begin + axis.pad - reach;
-    last = d.end - 1 + axis.pad;
-    if (axis.stride > 1) {
-      begin = ceil_div(begin, axis.stride);
-      last = floor_div(last, axis.stride);
-    }
-  }
-  const int64_t first = min64(max64(begin, 0), axis.sources);
-  return {first, max64(first, min64(last + 1, axis.sources))};
-}
-
 constexpr int64_t kPlaneBytes = 32 << 10;      // of shared memory: six blocks share a processor
 constexpr int64_t kMostPlaneBytes = 48 << 10;  // what every GPU gives without being asked
 constexpr int64_t kStrip = 8;                  // rows: K - 1 of them are read twice
@@ -159,15 +137,12 @@ constexpr int64_t kStrip = 8;                  // rows: K - 1 of them are read t
 template <class T>
 inline void size_slabs(const GatherAxis& row_axis, const GatherAxis& col_axis, int64_t multiplier,
                        PlanePlan& plan) {
-  const int64_t reach = static_cast<int64_t>(row_axis.kernel - 1) * row_axis.dilation;
-  const int64_t sight =
-      min64(row_axis.sources, row_axis.forward ? (plan.rows - 1) * row_axis.stride + reach + 1
-                                               : (plan.rows - 1 + reach) / row_axis.stride + 1);
   plan.whole = plan.planes * multiplier > 1;
   const int64_t source_planes = plan.planes * (row_axis.forward ? 1 : multiplier);
   const int64_t result_planes = plan.planes * (row_axis.forward ? multiplier : 1);
-  plan.source_slab =
-      slab_size<T>(source_planes * (plan.whole ? row_axis.sources : sight) * col_axis.sources);
+  const int64_t source_rows =
+      plan.whole ? row_axis.sources : sources_in_sight(row_axis, row_axis, plan.rows);
+  plan.source_slab = slab_size<T>(source_planes * source_rows * col_axis.sources);
   plan.result_slab = slab_size<T>(result_planes * plan.rows * col_axis.destinations);
 }
 
@@ -207,8 +182,7 @@ inline PlanePlan plan_planes(const GatherAxis& row_axis, const GatherAxis& col_a
   return plan;
 }
 
-// ---- filter gradient: how the sums are split, from the shape alone
-// -------------------------------
+// ---- filter gradient: how the sums are split, from the shape alone ------------------------------
 
 // Eight for each of the 132 processors of an H100. The tests use fewer.
 #ifndef DW_FILTER_BLOCKS
@@ -235,7 +209,7 @@ inline FilterPlan plan_filter(const GatherAxis& rows, const GatherAxis& cols, in
                               int64_t most_splits) {
   FilterPlan plan;
   plan.log_lanes = log_lanes_for(vectors, vector_width);
-  plan.lane_blocks = blocks_of(vectors, plan.log_lanes);
+  plan.lane_blocks = blocks_of(vectors, 1 << plan.log_lanes);
   plan.tap_blocks = tap_blocks;
   const int64_t tall = ceil_div(rows.destinations, rows.step);
   plan.strips = ceil_div(ceil_div(cols.destinations, cols.step), 2);
@@ -243,13 +217,11 @@ inline FilterPlan plan_filter(const GatherAxis& rows, const GatherAxis& cols, in
   const int64_t others = max64(1, static_cast<int64_t>(plan.lane_blocks) * tap_blocks);
   const int64_t wanted = max64(1, min64(kFilterBlocks / others, most_splits));
   // long walks load the rows between two of them twice less often; short ones fill the GPU
-  for (plan.rows = 32; plan.rows > 2; plan.rows /= 2) {
+  for (plan.rows = 32;; plan.rows /= 2) {
     plan.segments = ceil_div(tall, plan.rows);
     plan.units = batch * rows.classes * plan.segments * cols.classes * plan.strips;
-    if (plan.units >= wanted * positions) break;
+    if (plan.rows == 2 || plan.units >= wanted * positions) break;
   }
-  plan.segments = ceil_div(tall, plan.rows);
-  plan.units = batch * rows.classes * plan.segments * cols.classes * plan.strips;
   plan.splits = static_cast<uint32_t>(min64(wanted, ceil_div(plan.units, positions)));
   plan.rounds = ceil_div(plan.units, plan.splits * positions);
   plan.blocks = double(plan.lane_blocks) * tap_blocks * plan.splits;

@@ -6,8 +6,17 @@
 
 namespace tfcompat_dw::cuda {
 
-// The sum over `members` threads, stride apart, that begin at thread index `base`; only the first
-// of them gets it. All threads of the block call this, with their own base and member number.
+// What a block of a filter gradient adds up. Blocks count through output channels, taps and splits.
+struct FilterBlock {
+  uint32_t lanes, taps, split;
+};
+__device__ inline FilterBlock filter_block(uint32_t lane_blocks, uint32_t tap_blocks) {
+  const uint32_t rest = blockIdx.x / lane_blocks;
+  return {blockIdx.x % lane_blocks, rest % tap_blocks, rest / tap_blocks};
+}
+
+// The sum over `members` threads, `stride` apart; only the first of them gets it. All threads of
+// the block call this, with their own number among the members (or `members`: not one of them).
 // buffer: kThreads sums of shared memory.
 template <class S>
 __device__ inline S block_sum(S value, S* buffer, int member, int members, int stride) {

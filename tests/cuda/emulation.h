@@ -18,7 +18,6 @@
 #include <memory>
 #include <random>
 #include <stdexcept>
-#include <tuple>
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -47,7 +46,6 @@ class Emulator {
   // Runs body once for every thread of a block.
   void run_block(unsigned threads, size_t shared_bytes, const std::function<void()>& body) {
     if (stacks_.size() < threads) stacks_.resize(threads);
-    shared_.assign(1, nullptr);
     memory_.reset(
         static_cast<unsigned char*>(std::aligned_alloc(16, (shared_bytes + 15) / 16 * 16 + 16)));
     std::memset(memory_.get(), 0xff, (shared_bytes + 15) / 16 * 16 + 16);
@@ -87,8 +85,7 @@ class Emulator {
   unsigned char* shared() { return memory_.get(); }
 
   std::mt19937 random;
-  bool all = true;             // of the conditions that all_threads was given
-  bool skip_barriers = false;  // for the tests of this emulation
+  bool all = true;  // of the conditions that all_threads was given
 
  private:
   static constexpr size_t kStack = 256 << 10;
@@ -154,16 +151,13 @@ class Emulator {
   const std::function<void()>* body_ = nullptr;
   std::vector<Fibre> fibres_;
   std::vector<std::unique_ptr<unsigned char[]>> stacks_;
-  std::vector<void*> shared_;
   std::unique_ptr<unsigned char, Free> memory_;
 };
 
 inline Emulator emulator;
 inline void Emulator::enter() { emulator.start(); }
 
-inline void __syncthreads() {
-  if (!emulator.skip_barriers) emulator.barrier();
-}
+inline void __syncthreads() { emulator.barrier(); }
 inline bool all_threads(bool condition) {
   if (!condition) emulator.all = false;
   emulator.barrier();

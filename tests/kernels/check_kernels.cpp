@@ -49,17 +49,9 @@ bool in_proportion(const Problem& p) {
 }
 
 bool check_one(Kind kind) {
-  const Problem p = random_problem(kind);
-  const int64_t special = kind == Kind::kSpecial ? pick(5, 200) : 0;
-  const Array input(p.dtype, p.batch * p.rows.input * p.cols.input * p.channels, special);
-  const Array filter(p.dtype, p.taps() * p.lanes(), pick(0, 1) ? special : 0);
-  const Array bias(p.dtype, p.lanes(), 0);
-  const Array grad(p.dtype, p.batch * p.rows.output * p.cols.output * p.lanes(), special);
-  const Expected expected = expect(p, input, filter, bias, grad);
-  const Array output(p.dtype, static_cast<int64_t>(expected.output.size()), kUnset);
-  const Array input_gradient(p.dtype, static_cast<int64_t>(input.values.size()), kUnset);
-  const Array filter_gradient(p.dtype, static_cast<int64_t>(filter.values.size()), kUnset);
-  const Array bias_gradient(p.dtype, p.lanes(), kUnset);
+  const Example example(kind);
+  const auto& [p, special, input, filter, bias, grad, expected, output, input_gradient,
+               filter_gradient, bias_gradient] = example;
   largest_scratch = 0;
   const auto run = [&](cpu::ParallelFor parallel_for) {
     cpu::forward(p, input.bytes, filter.bytes, bias.bytes, output.bytes, parallel_for);
@@ -82,10 +74,7 @@ bool check_one(Kind kind) {
     std::printf("a gradient depends on whether the other one is wanted\n");
     return false;
   }
-  if (first == second && same("output", expected.output, output) &&
-      same("input gradient", expected.input_gradient, input_gradient) &&
-      same("filter gradient", expected.filter_gradient, filter_gradient) &&
-      same("bias gradient", expected.bias_gradient, bias_gradient) && in_proportion(p)) {
+  if (first == second && example.right() && in_proportion(p)) {
     return true;
   }
   print_problem(p);

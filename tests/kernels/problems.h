@@ -297,6 +297,35 @@ void print_problem(const Problem& p) {
   }
 }
 
+// The arrays of a random problem, and what they have to give.
+struct Example {
+  explicit Example(Kind kind)
+      : p(random_problem(kind)),
+        special(kind == Kind::kSpecial ? pick(5, 200) : 0),
+        input(p.dtype, p.batch * p.rows.input * p.cols.input * p.channels, special),
+        filter(p.dtype, p.taps() * p.lanes(), pick(0, 1) ? special : 0),
+        bias(p.dtype, p.lanes(), 0),
+        grad(p.dtype, p.batch * p.rows.output * p.cols.output * p.lanes(), special),
+        expected(expect(p, input, filter, bias, grad)),
+        output(p.dtype, static_cast<int64_t>(grad.values.size()), kUnset),
+        input_gradient(p.dtype, static_cast<int64_t>(input.values.size()), kUnset),
+        filter_gradient(p.dtype, static_cast<int64_t>(filter.values.size()), kUnset),
+        bias_gradient(p.dtype, p.lanes(), kUnset) {}
+
+  bool right() const {
+    return same("output", expected.output, output) &&
+           same("input gradient", expected.input_gradient, input_gradient) &&
+           same("filter gradient", expected.filter_gradient, filter_gradient) &&
+           same("bias gradient", expected.bias_gradient, bias_gradient);
+  }
+
+  const Problem p;
+  const int64_t special;
+  const Array input, filter, bias, grad;
+  const Expected expected;
+  const Array output, input_gradient, filter_gradient, bias_gradient;
+};
+
 // The kinds of a run, in turn.
 Kind kind_of(int i) {
   const Kind kinds[] = {Kind::kOrdinary, Kind::kOrdinary, Kind::kUsual, Kind::kSpecial,
