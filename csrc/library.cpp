@@ -381,16 +381,25 @@ Tensor input_gradient(const Arguments& args, Problem problem, const Sizes& input
   return result;
 }
 
-// The filter and the bias gradient in one sweep; what is not wanted stays undefined.
-std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem problem,
-                                            const Tensor& input, const Tensor& grad,
-                                            bool filter_wanted, bool bias_wanted) {
+// Memory for the filter and the bias gradient; what is not wanted stays undefined.
+std::tuple<Tensor, Tensor> empty_filter_gradients(const Problem& problem, const Tensor& grad,
+                                                  bool filter_wanted, bool bias_wanted) {
   const std::array<int64_t, 4> filter_size = {problem.rows.kernel, problem.cols.kernel,
                                               problem.channels, problem.multiplier};
   const int64_t lanes = problem.lanes();
-  Tensor filter =
-      filter_wanted ? torch::stable::new_empty(grad, {filter_size.data(), 4}) : Tensor();
-  Tensor bias = bias_wanted ? torch::stable::new_empty(grad, {&lanes, 1}) : Tensor();
+  return {filter_wanted ? torch::stable::new_empty(grad, {filter_size.data(), 4}) : Tensor(),
+          bias_wanted ? torch::stable::new_empty(grad, {&lanes, 1}) : Tensor()};
+}
+
+void* data_or_null(Tensor& tensor) {
+  return tensor.defined() ? tensor.mutable_data_ptr() : nullptr;
+}
+
+// The filter and the bias gradient in one sweep.
+std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem problem,
+                                            const Tensor& input, const Tensor& grad,
+                                            bool filter_wanted, bool bias_wanted) {
+  auto [filter, bias] = empty_filter_gradients(problem, grad, filter_wanted, bias_wanted);
   if (grad.numel() == 0) {
     if (filter_wanted) torch::stable::zero_(filter);
     if (bias_wanted) torch::stable::zero_(bias);
@@ -399,8 +408,8 @@ std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem probl
   problem.channels_last = channels_last_in_memory(input, args.channels_last);
   const Tensor x = dense(input, args.channels_last, problem.channels_last);
   const Tensor g = dense(grad, args.channels_last, problem.channels_last);
-  void* filter_result = filter_wanted ? filter.mutable_data_ptr() : nullptr;
-  void* bias_result = bias_wanted ? bias.mutable_data_ptr() : nullptr;
+  void* filter_result = data_or_null(filter);
+  void* bias_result = data_or_null(bias);
   on_device_of(
       grad,
       [&] {
@@ -419,6 +428,23 @@ std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem probl
                               bias_result, workspace.mutable_data_ptr(), stream);
       });
   return {filter, bias};
+}
+
+// All of them on the CPU, in one sweep. The memory order is that of input and grad.
+std::tuple<Tensor, Tensor, Tensor> gradients_in_one_sweep(const Arguments& args, Problem problem,
+                                                          const Tensor& input, const Tensor& filter,
+                                                          const Tensor& grad, bool filter_wanted,
+                                                          bool bias_wanted) {
+  problem.channels_last = channels_last_in_memory(grad, args.channels_last);
+  Tensor dinput = empty(grad, sizes_of(input), args.channels_last, problem.channels_last);
+  auto [dfilter, dbias] = empty_filter_gradients(problem, grad, filter_wanted, bias_wanted);
+  const Tensor x = dense(input, args.channels_last, problem.channels_last);
+  const Tensor f = made_contiguous(filter);
+  const Tensor g = dense(grad, args.channels_last, problem.channels_last);
+  cpu::backward(problem, x.const_data_ptr(), f.const_data_ptr(), g.const_data_ptr(),
+                dinput.mutable_data_ptr(), data_or_null(dfilter), data_or_null(dbias),
+                parallel_for);
+  return {dinput, dfilter, dbias};
 }
 
 Tensor backward_input(std::vector<int64_t> input_size, const Tensor& filter, const Tensor& grad,
@@ -461,6 +487,12 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& input, const Tensor& f
   const Problem problem =
       checked_problem(args, sizes_of(input), sizes_of(filter), grad.scalar_type());
   check_grad(args, problem, grad);
+  const bool one_order =
+      channels_last_in_memory(input, channels_last) == channels_last_in_memory(grad, channels_last);
+  if (mask[0] && (mask[1] || mask[2]) && grad.is_cpu() && one_order && input.numel() > 0 &&
+      grad.numel() > 0) {
+    return gradients_in_one_sweep(args, problem, input, filter, grad, mask[1], mask[2]);
+  }
   Tensor dinput;
   Tensor dfilter;
   Tensor dbias;

@@ -46,6 +46,11 @@ extern "C" __attribute__((visibility("default"))) int run_kernels(
     if (output != nullptr) {
       cpu::forward(problem, input, filter, nullptr, output, parallel_for);
     }
+    if (input_gradient != nullptr && filter_gradient != nullptr) {
+      cpu::backward(problem, input, filter, grad, input_gradient, filter_gradient, nullptr,
+                    parallel_for);
+      return 0;
+    }
     if (input_gradient != nullptr) {
       cpu::backward_input(problem, grad, filter, input_gradient, parallel_for);
     }

@@ -27,6 +27,11 @@ void backward_input(const Problem& problem, const void* grad, const void* filter
 void backward_filter(const Problem& problem, const void* input, const void* grad,
                      void* filter_gradient, void* bias_gradient, ParallelFor parallel_for);
 
+// The same three gradients as the two above, bit for bit, in one sweep.
+void backward(const Problem& problem, const void* input, const void* filter, const void* grad,
+              void* input_gradient, void* filter_gradient, void* bias_gradient,
+              ParallelFor parallel_for);
+
 // The instruction set in use: the best one that this processor has, or what TFCOMPAT_DW_ISA asks
 // for. Throws std::runtime_error if that one is unknown or not to be had here.
 const char* isa_name();

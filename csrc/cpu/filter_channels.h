@@ -112,6 +112,8 @@ struct ChannelFilter {
     strips.taps = sums;
     strips.lanes = grad_form.width();
     strips.picked = ring.form.in_place() && ring.form.repeat > 1 ? pick : nullptr;
+    strips.fetches = call.plan.far && ring.form.in_place() && !strips.picked;
+    strips.fetches_members = call.plan.far && grad_form.in_place();
     run_all_strips<StripFilter>(
         call.plan, share, strips,
         {ring.form.cols * ring.form.pitch(), grad_row, call.plan.problem.cols.kernel * tap_pitch},
@@ -152,9 +154,15 @@ struct ChannelFilter {
     int64_t next;
     const int64_t count =
         ring.list(plan.rows, oh, sums, plan.problem.cols.kernel * tap_pitch, lines, &next);
-    TileRow<T> row = {line,    lines, count, grad_form.width(), false, false, nullptr, false,
-                      nullptr, 0,     0};
+    TileRow<T> row = {};
+    row.members = line;
+    row.lines = lines;
+    row.line_count = count;
+    row.lanes = grad_form.width();
     ring.fetch_ahead(next, plan.rows.gather.source_step, row);
+    if (plan.far && grad_form.in_place()) {
+      row.members_ahead = line + grad_form.cols * grad_form.pitch();
+    }
     tiles.run(row);
   }
 

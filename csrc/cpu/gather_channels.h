@@ -158,6 +158,8 @@ struct ChannelGather {
     strips.streams = streams;
     strips.lanes = source_form.width();
     strips.picked = source_form.in_place() && source_form.repeat > 1 ? pick : nullptr;
+    strips.fetches = call.plan.far && source_form.in_place() && !strips.picked;
+    strips.fetches_members = call.plan.far && result_form.in_place() && !streams;
     const StripPitches down = {source_form.cols * source_form.pitch(),
                                result_form.cols * result_form.pitch(),
                                call.plan.problem.cols.kernel * weight.pitch};

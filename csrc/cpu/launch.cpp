@@ -124,16 +124,6 @@ void parallel(ParallelFor parallel_for, int64_t tasks, int64_t grain, const Body
   if (error) std::rethrow_exception(error);
 }
 
-// Runs all tasks of a call, each piece of them with scratch of its own.
-template <class Kernel, class Call>
-void run(const Kernel& kernel, const Call& call, int64_t tasks, ParallelFor parallel_for) {
-  const int64_t bytes = kernel.scratch_bytes(call);
-  parallel(parallel_for, tasks, grain(work_of(call.plan), tasks), [&](int64_t begin, int64_t end) {
-    const Memory scratch = allocate(bytes);
-    kernel.run(call, begin, end, scratch.get());
-  });
-}
-
 // A plan and what it points to.
 struct Layout {
   std::vector<TapClass> row_classes;
@@ -173,24 +163,6 @@ Problem in_better_order(Problem problem) {
   return problem;
 }
 
-void gather(const Problem& problem, const Gather& down, const Gather& across, const void* source,
-            const void* filter, const void* bias, void* destination, ParallelFor parallel_for) {
-  const Layout layout(problem, down, across, true);
-  Memory filter_memory;
-  Memory bias_memory;
-  const int64_t filter_size = problem.taps() * problem.lanes();
-  const void* weights = in_compute_type(problem, filter, filter_size, filter_memory);
-  const GatherCall call = {
-      layout.plan,
-      source,
-      weights,
-      in_compute_type(problem, bias, problem.lanes(), bias_memory),
-      destination,
-      !layout.plan.by_columns || instruction_set().all_finite(problem.dtype, weights, filter_size)};
-  run(instruction_set().gather(layout.plan), call, layout.plan.units() * layout.plan.chunks(),
-      parallel_for);
-}
-
 // How many partial results a filter gradient is summed in, bounded so that the partials stay below
 // an eighth of the input (or at one).
 int64_t filter_groups(const Problem& problem, int64_t units) {
@@ -205,37 +177,135 @@ int64_t filter_groups(const Problem& problem, int64_t units) {
   return std::clamp<int64_t>(static_cast<int64_t>(fit), 1, units);
 }
 
+// A gathering pass, ready to run: tasks [begin, end) at a time, in any order, on any thread.
+struct GatherPass {
+  const Layout layout;
+  Memory filter_memory;
+  Memory bias_memory;
+  GatherKernel kernel;
+  GatherCall call;
+  int64_t tasks;
+  int64_t scratch_bytes;
+
+  GatherPass(const Problem& problem, const Gather& down, const Gather& across, const void* source,
+             const void* filter, const void* bias, void* destination)
+      : layout(problem, down, across, true),
+        kernel(instruction_set().gather(layout.plan)),
+        tasks(layout.plan.units() * layout.plan.chunks()) {
+    const int64_t filter_size = problem.taps() * problem.lanes();
+    const void* weights = in_compute_type(problem, filter, filter_size, filter_memory);
+    call = {layout.plan,
+            source,
+            weights,
+            in_compute_type(problem, bias, problem.lanes(), bias_memory),
+            destination,
+            !layout.plan.by_columns ||
+                instruction_set().all_finite(problem.dtype, weights, filter_size)};
+    scratch_bytes = kernel.scratch_bytes(call);
+  }
+  double work() const { return work_of(layout.plan); }
+  void run(int64_t begin, int64_t end, void* scratch) const {
+    kernel.run(call, begin, end, scratch);
+  }
+};
+
+// A filter and bias gradient, ready to run likewise; when all tasks are done, `reduce`.
+struct FilterPass {
+  const Layout layout;
+  Memory partials;
+  FilterKernel kernel;
+  FilterCall call;
+  int64_t tasks;
+  int64_t scratch_bytes;
+
+  FilterPass(const Problem& problem, const void* input, const void* grad, void* filter_gradient,
+             void* bias_gradient)
+      : layout(problem, gather_forward(problem.rows), gather_forward(problem.cols), false),
+        kernel(instruction_set().backward_filter(layout.plan)) {
+    const int64_t units = layout.plan.units();
+    const int64_t group_units = ceil_div(units, filter_groups(problem, units));
+    const int64_t groups = ceil_div(units, group_units);
+    partials = allocate(groups * (problem.taps() + 1) * problem.lanes() * compute_bytes(problem));
+    call = {layout.plan,     input,         grad,        partials.get(),
+            filter_gradient, bias_gradient, group_units, groups};
+    tasks = groups * layout.plan.chunks();
+    scratch_bytes = kernel.scratch_bytes(call);
+  }
+  double work() const { return work_of(layout.plan); }
+  void run(int64_t begin, int64_t end, void* scratch) const {
+    kernel.run(call, begin, end, scratch);
+  }
+  void reduce(ParallelFor parallel_for) const {
+    const Problem& problem = layout.plan.problem;
+    const int64_t size = (problem.taps() + 1) * problem.lanes();
+    parallel(parallel_for, size, grain(static_cast<double>(call.groups * size), size),
+             [&](int64_t begin, int64_t end) { kernel.reduce(call, begin, end); });
+  }
+};
+
+// Runs all tasks of a pass, each piece of them with scratch of its own.
+template <class Pass>
+void run(const Pass& pass, ParallelFor parallel_for) {
+  parallel(parallel_for, pass.tasks, grain(pass.work(), pass.tasks),
+           [&](int64_t begin, int64_t end) {
+             const Memory scratch = allocate(pass.scratch_bytes);
+             pass.run(begin, end, scratch.get());
+           });
+}
+
+// floor(total * i / n), without a product that could be too large.
+int64_t part(int64_t total, int64_t i, int64_t n) { return total / n * i + total % n * i / n; }
+
+// Both go through the batch from its first row to its last. Taking turns, they find the output
+// gradient in the caches that the other has just read.
+void run_in_turns(const GatherPass& gather, const FilterPass& filter, ParallelFor parallel_for) {
+  const int64_t pieces = filter.tasks;
+  parallel(parallel_for, pieces, grain(gather.work() + filter.work(), pieces),
+           [&](int64_t begin, int64_t end) {
+             const Memory scratch = allocate(std::max(gather.scratch_bytes, filter.scratch_bytes));
+             for (int64_t piece = begin; piece < end; ++piece) {
+               gather.run(part(gather.tasks, piece, pieces), part(gather.tasks, piece + 1, pieces),
+                          scratch.get());
+               filter.run(piece, piece + 1, scratch.get());
+             }
+           });
+}
+
 }  // namespace
 
 void forward(const Problem& any_order, const void* input, const void* filter, const void* bias,
              void* output, ParallelFor parallel_for) {
   const Problem problem = in_better_order(any_order);
-  gather(problem, gather_forward(problem.rows), gather_forward(problem.cols), input, filter, bias,
-         output, parallel_for);
+  run(GatherPass(problem, gather_forward(problem.rows), gather_forward(problem.cols), input, filter,
+                 bias, output),
+      parallel_for);
 }
 
 void backward_input(const Problem& any_order, const void* grad, const void* filter,
                     void* input_gradient, ParallelFor parallel_for) {
   const Problem problem = in_better_order(any_order);
-  gather(problem, gather_backward_input(problem.rows), gather_backward_input(problem.cols), grad,
-         filter, nullptr, input_gradient, parallel_for);
+  run(GatherPass(problem, gather_backward_input(problem.rows), gather_backward_input(problem.cols),
+                 grad, filter, nullptr, input_gradient),
+      parallel_for);
 }
 
 void backward_filter(const Problem& any_order, const void* input, const void* grad,
                      void* filter_gradient, void* bias_gradient, ParallelFor parallel_for) {
+  const FilterPass pass(in_better_order(any_order), input, grad, filter_gradient, bias_gradient);
+  run(pass, parallel_for);
+  pass.reduce(parallel_for);
+}
+
+void backward(const Problem& any_order, const void* input, const void* filter, const void* grad,
+              void* input_gradient, void* filter_gradient, void* bias_gradient,
+              ParallelFor parallel_for) {
   const Problem problem = in_better_order(any_order);
-  const Layout layout(problem, gather_forward(problem.rows), gather_forward(problem.cols), false);
-  const int64_t units = layout.plan.units();
-  const int64_t group_units = ceil_div(units, filter_groups(problem, units));
-  const int64_t groups = ceil_div(units, group_units);
-  const int64_t size = (problem.taps() + 1) * problem.lanes();
-  const Memory partials = allocate(groups * size * compute_bytes(problem));
-  const FilterCall call = {layout.plan,     input,         grad,        partials.get(),
-                           filter_gradient, bias_gradient, group_units, groups};
-  const FilterKernel kernel = instruction_set().backward_filter(layout.plan);
-  run(kernel, call, groups * layout.plan.chunks(), parallel_for);
-  parallel(parallel_for, size, grain(static_cast<double>(groups * size), size),
-           [&](int64_t begin, int64_t end) { kernel.reduce(call, begin, end); });
+  const GatherPass gather(problem, gather_backward_input(problem.rows),
+                          gather_backward_input(problem.cols), grad, filter, nullptr,
+                          input_gradient);
+  const FilterPass pass(problem, input, grad, filter_gradient, bias_gradient);
+  run_in_turns(gather, pass, parallel_for);
+  pass.reduce(parallel_for);
 }
 
 const char* isa_name() { return instruction_set().name; }

@@ -95,7 +95,10 @@ struct LineBlock {
     packed.pitch = 1;
     tiles.clear();
     tiles.add(packed, pitch, -points.begin * pitch, member_pitch, 0, kw * tap_pitch);
-    return {nullptr, list, cols.taps, 0, false, false, nullptr, false, nullptr, 0, 0};
+    TileRow<T> row = {};
+    row.lines = list;
+    row.line_count = cols.taps;
+    return row;
   }
 };
 

@@ -185,18 +185,9 @@ inline bool suits_strips(const AxisPlan& axis, int64_t least) {
          axis.classes[0].members / axis.classes[0].parts >= least;
 }
 
-// Whether the 16 memory lines that a strip has in hand, one vector of 9 pixels and of 7, would
-// compete for one or two places of the level-1 cache, being powers of two apart. (Measured: 1.2 to
-// 1.6 times the speed of tiles elsewhere, 0.6 to 1.0 times here. The filter gradient, which writes
-// nothing, gains up to 4096 bytes.)
-inline bool strips_crowd(const Plan& plan, bool gathers) {
-  const int64_t pitch = plan.problem.lanes() * storage_bytes(plan.problem);
-  return gathers ? pitch % 1024 == 0 || pitch == 512 : pitch % 4096 == 0;
-}
-
 // Strips (strips.h) where they can be had: 3 x 3 taps at a step of one, float32 arithmetic and the
 // registers of AVX-512.
-inline bool plan_strips(Plan& plan, int64_t vector, bool gathers) {
+inline bool plan_strips(Plan& plan, int64_t vector) {
   constexpr int64_t kBlockRows = 14;
   constexpr int64_t kBlockPixels = 256;
   const Problem& problem = plan.problem;
@@ -208,7 +199,6 @@ inline bool plan_strips(Plan& plan, int64_t vector, bool gathers) {
   const bool own_form = problem.channels_last && plan.last_chunk() * problem.multiplier >= vector &&
                         !plan.sums_copies &&
                         (problem.multiplier == 1 || storage_bytes(problem) == 4);
-  if (own_form && strips_crowd(plan, gathers)) return false;
   const int64_t shares = problem.batch * plan.chunks();
   const int64_t parts = rows.classes[0].parts;
   rows.block = shared_block(rows.gather.destinations, shares, kBlockRows * parts);
@@ -233,7 +223,7 @@ inline void plan_channels(Plan& plan, int64_t vector, bool gathers) {
   constexpr int64_t kBlockPixels = 64;
   constexpr int64_t kNarrow = 56;
   plan.far = tensor_bytes(plan.problem) > DW_FAR_BYTES;
-  if (plan_strips(plan, vector, gathers)) return;
+  if (plan_strips(plan, vector)) return;
   const Problem& problem = plan.problem;
   AxisPlan& rows = plan.rows;
   AxisPlan& cols = plan.cols;

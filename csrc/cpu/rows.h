@@ -123,10 +123,73 @@ void write_pixels(const S* from, int64_t pixels, const RowForm<S>& form,
   }
 }
 
+// Sums neighbours: value i becomes the sum of values 2i and 2i + 1, `count` values in all.
+template <class T>
+DW_INLINE void sum_pairs(T* values, int64_t count) {
+  constexpr int kWidth = kLanes<T>;
+  const Index<T> even = 2 * lane_numbers<T>();
+  for (int64_t i = 0; i < count; i += 2 * kWidth) {
+    const Vector<T> low = load(values + i);
+    const Vector<T> high = i + kWidth < count ? load(values + i + kWidth) : Vector<T>{};
+    store(values + i / 2, permute(low, high, even) + permute(low, high, even + 1));
+  }
+}
+
+// Sums neighbours in groups of kOdd: value i becomes the sum of values kOdd * i + [0, kOdd).
+template <int kOdd, class T>
+struct SumGroups {
+  static constexpr int kWidth = kLanes<T>;
+  Index<T> vector[kOdd];  // lane -> vector and lane of its m-th term
+  Index<T> lane[kOdd];
+
+  SumGroups() {
+    for (int m = 0; m < kOdd; ++m) {
+      for (int i = 0; i < kWidth; ++i) {
+        vector[m][i] = (i * kOdd + m) / kWidth;
+        lane[m][i] = (i * kOdd + m) % kWidth;
+      }
+    }
+  }
+  DW_INLINE void run(T* values, int64_t count) const {
+    for (int64_t i = 0; i < count; i += kOdd * kWidth) {
+      Vector<T> term[kOdd] = {};
+      DW_UNROLL for (int v = 0; v < kOdd; ++v) {
+        if (i + v * kWidth >= count) break;
+        const Vector<T> part = load(values + i + v * kWidth);
+        DW_UNROLL for (int m = 0; m < kOdd; ++m) {
+          term[m] = vector[m] == v ? permute(part, lane[m]) : term[m];
+        }
+      }
+      DW_UNROLL for (int m = 1; m < kOdd; ++m) term[0] += term[m];
+      store(values + i / kOdd, term[0]);
+    }
+  }
+};
+
+// Sums the values of each pixel of a line in groups of kOdd << halvings, in place.
+template <int kOdd, class T>
+void sum_groups(T* line, int64_t pixels, int64_t pitch, int64_t count, int halvings) {
+  const SumGroups<kOdd, T> groups;
+  for (int64_t i = 0; i < pixels; ++i, line += pitch) {
+    for (int h = 0; h < halvings; ++h) sum_pairs(line, count >> h);
+    if constexpr (kOdd > 1) groups.run(line, count >> halvings);
+  }
+}
+
 // Sums the values of each pixel of a line in groups of `repeat`, in place.
 template <class T>
-void sum_copies(T* line, int64_t pixels, int64_t width, int64_t channels, int64_t repeat) {
-  for (int64_t i = 0; i < pixels; ++i, line += width) {
+void sum_copies(T* line, int64_t pixels, int64_t pitch, int64_t channels, int64_t repeat) {
+  const int64_t count = channels * repeat;
+  int halvings = 0;
+  int64_t odd = repeat;
+  for (; odd % 2 == 0; odd /= 2) ++halvings;
+  switch (odd) {
+    case 1: return sum_groups<1>(line, pixels, pitch, count, halvings);
+    case 3: return sum_groups<3>(line, pixels, pitch, count, halvings);
+    case 5: return sum_groups<5>(line, pixels, pitch, count, halvings);
+    case 7: return sum_groups<7>(line, pixels, pitch, count, halvings);
+  }
+  for (int64_t i = 0; i < pixels; ++i, line += pitch) {
     for (int64_t c = 0; c < channels; ++c) {
       T sum = line[c * repeat];
       for (int64_t m = 1; m < repeat; ++m) sum += line[c * repeat + m];

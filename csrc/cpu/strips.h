@@ -24,6 +24,10 @@ struct StripSweep {
   const PickedLanes<S>* picked;  // [vectors], where the source has another number of channels
   const Compute<S>* bias;        // gather: [lanes] or null
   bool streams;                  // gather: results are written past the caches
+  bool fetches;                  // whether the source of the next strip is fetched ahead
+  bool fetches_members;          // whether its members are
+  int64_t fetch_column;          // elements from column to column of what is fetched
+  int64_t fetch_vector;          // and from vector to vector
 };
 
 // One strip. Pitches in elements, from row to row.
@@ -32,6 +36,7 @@ struct StripSpot {
   void (*run)(const StripSweep<S>& sweep, const StripSpot& spot);
   int64_t source;  // where in a column the point of tap 0 of member 0 stands
   int64_t point_pitch;
+  int64_t next;  // where the first point stands that only the next strip sees
   int64_t member;
   int64_t member_pitch;
   int64_t tap;
@@ -40,9 +45,6 @@ struct StripSpot {
 };
 
 constexpr int kStripTaps = 3;
-
-// Columns that are fetched ahead: the hardware follows no more than a few of the N + 2 rows.
-constexpr int64_t kStripAhead = 4;
 
 template <class T>
 constexpr bool kHasStrips = sizeof(T) == sizeof(float) && DW_VECTOR_BYTES == 64;
@@ -139,6 +141,25 @@ struct StripFilter {
   }
 };
 
+// What the next strip sees goes into the level-2 cache while this one is computed: the hardware
+// follows no more than a few of the rows. Each column of each vector fetches one line of every row,
+// in the order of memory where strips take whole pixels of dense rows.
+template <int N, class S>
+struct StripAhead {
+  const S* source;
+  const S* members;
+  DW_INLINE void fetch(const StripSweep<S>& sweep, const StripSpot<S>& spot, int64_t column) const {
+    const int64_t at = column * sweep.fetch_column;
+    if (sweep.fetches) fetch_rows(source + at, spot.point_pitch);
+    if (sweep.fetches_members) fetch_rows(members + at, spot.member_pitch);
+  }
+  static DW_INLINE void fetch_rows(const S* line, int64_t pitch) {
+    constexpr int kReading = 0;
+    constexpr int kLevel2 = 2;
+    DW_UNROLL for (int i = 0; i < N; ++i) __builtin_prefetch(line + i * pitch, kReading, kLevel2);
+  }
+};
+
 template <template <int, class> class WorkOf, int N, bool kMasked, bool kPicked, class S>
 struct Strip {
   using T = Compute<S>;
@@ -155,29 +176,54 @@ struct Strip {
     for (int64_t v = 0; v * kLanes<T> < sweep.lanes; ++v) {
       const int64_t lane = first_lane<T>(v, sweep.lanes);
       const StripPoints<S, kPicked> points = {sweep.picked + (kPicked ? v : 0)};
+      const StripAhead<N, S> ahead = {
+          sweep.source + spot.next + v * sweep.fetch_vector,
+          sweep.members + spot.member + N * spot.member_pitch + v * sweep.fetch_vector};
       Work work;
       work.begin(sweep, spot, lane);
       const S* x =
           sweep.source + spot.source + (kPicked ? 0 : lane) + sweep.at * sweep.source_pitch;
       const int64_t end = sweep.count + kStripTaps - 1;
-      for (int64_t j = 0; j < end; j += kStripTaps) {
-        column<0>(work, sweep, spot, points, j, x);
-        if (j + 1 < end) column<1>(work, sweep, spot, points, j + 1, x);
-        if (j + 2 < end) column<2>(work, sweep, spot, points, j + 2, x);
+      const int64_t inner =
+          sweep.at < 1 - kStripTaps ? 0 : min64(sweep.count, sweep.points - sweep.at);
+      column<0>(work, sweep, spot, points, 0, x);
+      column<1>(work, sweep, spot, points, 1, x);
+      int64_t j = kStripTaps - 1;
+      for (; j + 2 < inner; j += kStripTaps) {
+        inner_column<2>(work, sweep, spot, points, ahead, j, x);
+        inner_column<0>(work, sweep, spot, points, ahead, j + 1, x);
+        inner_column<1>(work, sweep, spot, points, ahead, j + 2, x);
+      }
+      for (; j < end; j += kStripTaps) {
+        column<2>(work, sweep, spot, points, j, x);
+        if (j + 1 < end) column<0>(work, sweep, spot, points, j + 1, x);
+        if (j + 2 < end) column<1>(work, sweep, spot, points, j + 2, x);
       }
       work.end(sweep, spot, v * kLanes<T>);
     }
   }
 
-  // Source column j, counted from the first that member 0 sees, with all that it means.
+  // Source column j, counted from the first that member 0 sees, where it meets three columns of
+  // members.
+  template <int kPhase>
+  static DW_INLINE void inner_column(Work& work, const StripSweep<S>& sweep,
+                                     const StripSpot<S>& spot,
+                                     const StripPoints<S, kPicked>& points,
+                                     const StripAhead<N, S>& ahead, int64_t j, const S*& x) {
+    work.template begin_column<slot(kPhase, 0)>(j);
+    ahead.fetch(sweep, spot, j);
+    multiply<kPhase, true, true, true>(work, spot, points, x);
+    x += sweep.source_pitch;
+    work.template end_column<slot(kPhase, 2)>(j - (kStripTaps - 1));
+  }
+
+  // Any source column.
   template <int kPhase>
   static DW_INLINE void column(Work& work, const StripSweep<S>& sweep, const StripSpot<S>& spot,
                                const StripPoints<S, kPicked>& points, int64_t j, const S*& x) {
     if (j < sweep.count) work.template begin_column<slot(kPhase, 0)>(j);
     const bool inside = j + sweep.at >= 0 && j + sweep.at < sweep.points;
     if (inside) {
-      const S* ahead = x + kStripAhead * sweep.source_pitch;
-      DW_UNROLL for (int i = 0; i < kPoints; ++i) __builtin_prefetch(ahead + i * spot.point_pitch);
       if (__builtin_expect(j >= kStripTaps - 1 && j < sweep.count, 1)) {
         multiply<kPhase, true, true, true>(work, spot, points, x);
       } else {
@@ -261,8 +307,10 @@ void run_strips(const StripSweep<S>& columns, const Sweep& rows, const StripPitc
   for (int64_t q = 0; q < rows.members; q += count) {
     count = members_of_tile(rows.members - q);
     const int64_t at = rows.at + q;
-    const bool masked = at < 0 || at + count + kStripTaps - 1 > rows.points;
+    const int64_t end = at + count + kStripTaps - 1;
+    const bool masked = at < 0 || end > rows.points;
     spot.source = rows.origin * down.source + at * spot.point_pitch;
+    spot.next = rows.origin * down.source + min64(end, rows.points) * spot.point_pitch;
     spot.member = rows.first * down.member + q * spot.member_pitch;
     spot.mask = masked ? point_bits(at, 1, rows.points) : 0;
     choose_strip<Work, S>(count, masked, columns.picked, spot);
@@ -283,6 +331,10 @@ void run_all_strips(const Plan& plan, const Share& share, const StripSweep<S>& c
     columns.members += s.first * across.member;
     columns.member_pitch = s.pitch * across.member;
     columns.count = s.members;
+    constexpr int64_t kWidth = kLanes<Compute<S>>;
+    const bool in_order = s.spacing == 1 && columns.lanes == across.source;
+    columns.fetch_column = in_order ? kWidth : columns.source_pitch;
+    columns.fetch_vector = in_order ? kWidth * s.members : kWidth;
     columns.taps += s.index * across.tap;
     columns.tap_pitch = s.index_step * across.tap;
     for_each_sweep(plan.rows.classes[0], share.rows, plan.rows.gather.sources,

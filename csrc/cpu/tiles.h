@@ -40,6 +40,7 @@ struct TileRow {
   const T* ahead;       // the first of the source lines that the next row of tiles will need anew
   int64_t ahead_lines;  // how many of them to fetch into the caches: 0 to 2
   int64_t ahead_pitch;  // elements
+  const T* members_ahead;  // filter: the next row's where they are to be fetched, or null
 };
 
 // What all tiles of a sweep have in common. Pitches in elements.
@@ -236,14 +237,27 @@ DW_INLINE void tile_line(const TileSweep& sweep, const uint32_t* masks, const T*
   }
 }
 
+// Into the level-2 cache.
+template <int kPoints, class T>
+DW_INLINE void fetch_line(const T* line, int64_t pitch) {
+  constexpr int kReading = 0;
+  constexpr int kLevel2 = 2;
+  DW_UNROLL for (int i = 0; i < kPoints; ++i) {
+    __builtin_prefetch(line + i * pitch, kReading, kLevel2);
+  }
+}
+
 // A tile reads few bytes from each of many lines, which no hardware prefetcher follows, so every
 // tile asks for its points of the lines that come into sight next. (Measured: 1.0 to 2.0 times the
 // speed on images that exceed the level-2 cache.) A prefetch of any address is harmless.
 template <int kStep, int N, class T>
-DW_INLINE void fetch_ahead(const TileRow<T>& row, int64_t first, int64_t pitch) {
+DW_INLINE void fetch_ahead(const TileRow<T>& row, const TileSpot<T>& spot, int64_t lane) {
+  const TileSweep& sweep = *spot.sweep;
   for (int64_t r = 0; r < row.ahead_lines; ++r) {
-    const T* line = row.ahead + r * row.ahead_pitch + first;
-    DW_UNROLL for (int i = 0; i < N * kStep; ++i) __builtin_prefetch(line + i * pitch);
+    fetch_line<N * kStep>(row.ahead + r * row.ahead_pitch + spot.source + lane, sweep.point_pitch);
+  }
+  if (row.members_ahead) {
+    fetch_line<N>(row.members_ahead + spot.member + lane, sweep.member_pitch);
   }
 }
 
@@ -261,7 +275,7 @@ struct GatherTile {
       const int64_t tap_lane = row.same_taps ? 0 : lane;
       Vector<T> sum[N];
       DW_UNROLL for (int p = 0; p < N; ++p) sum[p] = Vector<T>{};
-      fetch_ahead<kStep, N>(row, spot.source + lane, sweep.point_pitch);
+      fetch_ahead<kStep, N>(row, spot, lane);
       for (int64_t r = 0; r < row.line_count; ++r) {
         tile_line<kStep, kTaps, kMasked>(
             sweep, spot.masks, row.lines[r].source + spot.source + lane,
@@ -282,7 +296,7 @@ struct GatherTile {
       DW_UNROLL for (int r = 0; r < 2; ++r) {
         DW_UNROLL for (int p = 0; p < N; ++p) sum[r][p] = Vector<T>{};
       }
-      fetch_ahead<kStep, N>(row[1], spot.source + lane, sweep.point_pitch);
+      fetch_ahead<kStep, N>(row[1], spot, lane);
       for (int64_t i = 0; i < rows.shared_count; ++i) {
         GatheringTwo<kStep, N, kMasked, T>{sum}.template group<kTaps>(
             rows.shared[i].source + spot.source + lane, sweep.point_pitch, rows.shared[i].taps,
@@ -328,7 +342,7 @@ struct FilterTile {
       Vector<T> grad[N];
       const T* member = row.members + spot.member + lane;
       DW_UNROLL for (int p = 0; p < N; ++p) grad[p] = load(member + p * sweep.member_pitch);
-      fetch_ahead<kStep, N>(row, spot.source + lane, sweep.point_pitch);
+      fetch_ahead<kStep, N>(row, spot, lane);
       for (int64_t r = 0; r < row.line_count; ++r) {
         tile_line<kStep, kTaps, kMasked>(
             sweep, spot.masks, row.lines[r].source + spot.source + lane,

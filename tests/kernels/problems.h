@@ -111,7 +111,7 @@ struct Array {
   Array(DataType type, int64_t count, int64_t special) : dtype(type), values(count) {
     // like torch's, 64 bytes aligned; of the exact size
     if (posix_memalign(&bytes, 64, count * size_of(type))) throw std::bad_alloc();
-    std::memset(bytes, 0xff, count * size_of(type));  // a NaN in every dtype
+    poison();
     for (int64_t i = 0; special != kUnset && i < count; ++i) {
       encode(type, random_value(special), at(i));
       values[i] = decode(type, at(i));
@@ -119,6 +119,8 @@ struct Array {
   }
   Array(const Array&) = delete;
   ~Array() { std::free(bytes); }
+  // A NaN in every dtype.
+  void poison() const { std::memset(bytes, 0xff, values.size() * size_of(dtype)); }
   std::vector<char> copy() const {
     const char* begin = static_cast<const char*>(bytes);
     return std::vector<char>(begin, begin + values.size() * size_of(dtype));
