@@ -1,6 +1,7 @@
 # make demo: a trained TensorFlow network on a real photograph, from a fresh checkout
 # make test: the whole suite        make lint: formatting, style, types
 # make bench: times against every other implementation; BENCH="--layer 14x512" and the like choose
+# make bench-networks: whole networks, stock layers against ours
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Two processes at the least: the two large files of kernels compile side by side.
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test lint format walkthrough bench clean
+.PHONY: demo test lint format walkthrough bench bench-networks clean
 
 demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
@@ -41,6 +42,9 @@ test: $(TEST_PACKAGES) $(BUILT) $(NETWORK)
 bench: $(BENCH_PACKAGES) $(BUILT)
 	$(BIN)/python benchmarks/bench.py --output $(BENCH_RESULTS) $(BENCH)
 	$(if $(CLIFFS),,$(BIN)/python benchmarks/plot.py $(BENCH_RESULTS))
+
+bench-networks: $(BENCH_PACKAGES) $(BUILT)
+	$(BIN)/python benchmarks/networks.py --output build/bench/networks.json $(BENCH)
 
 lint: $(TEST_PACKAGES) $(BUILT)
 	$(BIN)/ruff check

@@ -17,13 +17,18 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
+
+from tfcompat_dw import replace_depthwise
 
 TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS.parent / "benchmarks"))
 
+import networks  # noqa: E402
 from harness import cliffs, data, report, settings, targets  # noqa: E402
 from harness.cases import KERNEL_PASSES, LAYERS, ORDERS, PASSES, TINY, Case, Layer  # noqa: E402
 from harness.client import Client  # noqa: E402
+from harness.networks import NETWORKS  # noqa: E402
 from harness.peer import CannotRun, Job, Peer  # noqa: E402
 from harness.race import Measurement, Plan, race  # noqa: E402
 from harness.results import Results  # noqa: E402
@@ -538,3 +543,24 @@ def test_every_contestant_has_a_class_of_its_own_title() -> None:
     for setting in everyone:
         source = TESTS.parent / "benchmarks" / (setting.module.replace(".", "/") + ".py")
         assert f"class {setting.peer}(" in source.read_text()
+
+
+# ---- whole networks ----
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutions"), [("MobileNetV2", 17), ("EfficientNet-B0", 16), ("ConvNeXt-T", 18)]
+)
+def test_networks_have_their_published_depthwise_layers(name: str, convolutions: int) -> None:
+    swapped = replace_depthwise(NETWORKS[name]())
+    assert len(swapped.swapped) == convolutions
+    assert not swapped.kept
+
+
+def test_a_network_with_wrong_layers_has_no_time() -> None:
+    case = networks.Case("MobileNetV2", "inference", 1, 1)
+    right, rounded = torch.ones(9), torch.ones(9) + 1e-6
+    stock = dict.fromkeys(networks.STOCK, right)
+    networks.check(case, {**stock, networks.OURS: rounded})
+    with pytest.raises(SystemExit, match=r"our layers are off by 1\.0e-03"):
+        networks.check(case, {**stock, networks.OURS: right + 1e-3})
