@@ -430,11 +430,12 @@ std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem probl
   return {filter, bias};
 }
 
-// All of them on the CPU, in one sweep. The memory order is that of input and grad.
-std::tuple<Tensor, Tensor, Tensor> gradients_in_one_sweep(const Arguments& args, Problem problem,
-                                                          const Tensor& input, const Tensor& filter,
-                                                          const Tensor& grad, bool filter_wanted,
-                                                          bool bias_wanted) {
+// The input gradient with the filter or bias gradient, on the CPU, in turns. The memory order is
+// that of input and grad.
+std::tuple<Tensor, Tensor, Tensor> gradients_in_turns(const Arguments& args, Problem problem,
+                                                      const Tensor& input, const Tensor& filter,
+                                                      const Tensor& grad, bool filter_wanted,
+                                                      bool bias_wanted) {
   problem.channels_last = channels_last_in_memory(grad, args.channels_last);
   Tensor dinput = empty(grad, sizes_of(input), args.channels_last, problem.channels_last);
   auto [dfilter, dbias] = empty_filter_gradients(problem, grad, filter_wanted, bias_wanted);
@@ -491,7 +492,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& input, const Tensor& f
       channels_last_in_memory(input, channels_last) == channels_last_in_memory(grad, channels_last);
   if (mask[0] && (mask[1] || mask[2]) && grad.is_cpu() && one_order && input.numel() > 0 &&
       grad.numel() > 0) {
-    return gradients_in_one_sweep(args, problem, input, filter, grad, mask[1], mask[2]);
+    return gradients_in_turns(args, problem, input, filter, grad, mask[1], mask[2]);
   }
   Tensor dinput;
   Tensor dfilter;

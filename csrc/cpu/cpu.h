@@ -27,7 +27,8 @@ void backward_input(const Problem& problem, const void* grad, const void* filter
 void backward_filter(const Problem& problem, const void* input, const void* grad,
                      void* filter_gradient, void* bias_gradient, ParallelFor parallel_for);
 
-// The same three gradients as the two above, bit for bit, in one sweep.
+// The gradients of the two above, bit for bit, computed in turns. filter_gradient or bias_gradient
+// may be null.
 void backward(const Problem& problem, const void* input, const void* filter, const void* grad,
               void* input_gradient, void* filter_gradient, void* bias_gradient,
               ParallelFor parallel_for);

@@ -158,8 +158,8 @@ struct ChannelGather {
     strips.streams = streams;
     strips.lanes = source_form.width();
     strips.picked = source_form.in_place() && source_form.repeat > 1 ? pick : nullptr;
-    strips.fetches = call.plan.far && source_form.in_place() && !strips.picked;
-    strips.fetches_members = call.plan.far && result_form.in_place() && !streams;
+    strips.next_source.wanted = call.plan.far && source_form.in_place() && !strips.picked;
+    strips.next_members.wanted = call.plan.far && result_form.in_place() && !streams;
     const StripPitches down = {source_form.cols * source_form.pitch(),
                                result_form.cols * result_form.pitch(),
                                call.plan.problem.cols.kernel * weight.pitch};
@@ -172,7 +172,7 @@ struct ChannelGather {
     const Plan& plan = call.plan;
     const int64_t chunk = plan.chunk * (plan.rows.gather.forward ? plan.problem.multiplier : 1);
     const int64_t line = kLineBytes / static_cast<int64_t>(sizeof(S));
-    return plan.far && result_form.in_place() && result_form.channels % line == 0 &&
+    return kStreams<S> && plan.far && result_form.in_place() && result_form.channels % line == 0 &&
            chunk % line == 0 && reinterpret_cast<uintptr_t>(call.destination) % kLineBytes == 0;
   }
 

@@ -177,23 +177,33 @@ int64_t filter_groups(const Problem& problem, int64_t units) {
   return std::clamp<int64_t>(static_cast<int64_t>(fit), 1, units);
 }
 
-// A gathering pass, ready to run: tasks [begin, end) at a time, in any order, on any thread.
-struct GatherPass {
+// A pass, ready to run: tasks [begin, end) at a time, in any order, on any thread.
+template <class Kernel, class Call>
+struct Pass {
   const Layout layout;
-  Memory filter_memory;
-  Memory bias_memory;
-  GatherKernel kernel;
-  GatherCall call;
+  Kernel kernel;
+  Call call;
   int64_t tasks;
   int64_t scratch_bytes;
 
+  Pass(const Problem& problem, const Gather& down, const Gather& across, bool gathers)
+      : layout(problem, down, across, gathers) {}
+  double work() const { return work_of(layout.plan); }
+  void run(int64_t begin, int64_t end, void* scratch) const {
+    kernel.run(call, begin, end, scratch);
+  }
+};
+
+struct GatherPass : Pass<GatherKernel, GatherCall> {
+  Memory filter_memory;
+  Memory bias_memory;
+
   GatherPass(const Problem& problem, const Gather& down, const Gather& across, const void* source,
              const void* filter, const void* bias, void* destination)
-      : layout(problem, down, across, true),
-        kernel(instruction_set().gather(layout.plan)),
-        tasks(layout.plan.units() * layout.plan.chunks()) {
+      : Pass(problem, down, across, true) {
     const int64_t filter_size = problem.taps() * problem.lanes();
     const void* weights = in_compute_type(problem, filter, filter_size, filter_memory);
+    kernel = instruction_set().gather(layout.plan);
     call = {layout.plan,
             source,
             weights,
@@ -201,39 +211,27 @@ struct GatherPass {
             destination,
             !layout.plan.by_columns ||
                 instruction_set().all_finite(problem.dtype, weights, filter_size)};
+    tasks = layout.plan.units() * layout.plan.chunks();
     scratch_bytes = kernel.scratch_bytes(call);
-  }
-  double work() const { return work_of(layout.plan); }
-  void run(int64_t begin, int64_t end, void* scratch) const {
-    kernel.run(call, begin, end, scratch);
   }
 };
 
-// A filter and bias gradient, ready to run likewise; when all tasks are done, `reduce`.
-struct FilterPass {
-  const Layout layout;
+// When all tasks are done, `reduce` makes the results of their partial sums.
+struct FilterPass : Pass<FilterKernel, FilterCall> {
   Memory partials;
-  FilterKernel kernel;
-  FilterCall call;
-  int64_t tasks;
-  int64_t scratch_bytes;
 
   FilterPass(const Problem& problem, const void* input, const void* grad, void* filter_gradient,
              void* bias_gradient)
-      : layout(problem, gather_forward(problem.rows), gather_forward(problem.cols), false),
-        kernel(instruction_set().backward_filter(layout.plan)) {
+      : Pass(problem, gather_forward(problem.rows), gather_forward(problem.cols), false) {
     const int64_t units = layout.plan.units();
     const int64_t group_units = ceil_div(units, filter_groups(problem, units));
     const int64_t groups = ceil_div(units, group_units);
     partials = allocate(groups * (problem.taps() + 1) * problem.lanes() * compute_bytes(problem));
+    kernel = instruction_set().backward_filter(layout.plan);
     call = {layout.plan,     input,         grad,        partials.get(),
             filter_gradient, bias_gradient, group_units, groups};
     tasks = groups * layout.plan.chunks();
     scratch_bytes = kernel.scratch_bytes(call);
-  }
-  double work() const { return work_of(layout.plan); }
-  void run(int64_t begin, int64_t end, void* scratch) const {
-    kernel.run(call, begin, end, scratch);
   }
   void reduce(ParallelFor parallel_for) const {
     const Problem& problem = layout.plan.problem;
@@ -244,8 +242,8 @@ struct FilterPass {
 };
 
 // Runs all tasks of a pass, each piece of them with scratch of its own.
-template <class Pass>
-void run(const Pass& pass, ParallelFor parallel_for) {
+template <class AnyPass>
+void run(const AnyPass& pass, ParallelFor parallel_for) {
   parallel(parallel_for, pass.tasks, grain(pass.work(), pass.tasks),
            [&](int64_t begin, int64_t end) {
              const Memory scratch = allocate(pass.scratch_bytes);
@@ -256,17 +254,22 @@ void run(const Pass& pass, ParallelFor parallel_for) {
 // floor(total * i / n), without a product that could be too large.
 int64_t part(int64_t total, int64_t i, int64_t n) { return total / n * i + total % n * i / n; }
 
-// Both go through the batch from its first row to its last. Taking turns, they find the output
-// gradient in the caches that the other has just read.
+// Piece i of n of a pass.
+template <class AnyPass>
+void run_part(const AnyPass& pass, int64_t i, int64_t n, void* scratch) {
+  pass.run(part(pass.tasks, i, n), part(pass.tasks, i + 1, n), scratch);
+}
+
+// In vectors of channels both go through the batch from its first row to its last. Taking turns,
+// they find the output gradient in the caches that the other has just read.
 void run_in_turns(const GatherPass& gather, const FilterPass& filter, ParallelFor parallel_for) {
-  const int64_t pieces = filter.tasks;
+  const int64_t pieces = std::max(gather.tasks, filter.tasks);
   parallel(parallel_for, pieces, grain(gather.work() + filter.work(), pieces),
            [&](int64_t begin, int64_t end) {
              const Memory scratch = allocate(std::max(gather.scratch_bytes, filter.scratch_bytes));
              for (int64_t piece = begin; piece < end; ++piece) {
-               gather.run(part(gather.tasks, piece, pieces), part(gather.tasks, piece + 1, pieces),
-                          scratch.get());
-               filter.run(piece, piece + 1, scratch.get());
+               run_part(gather, piece, pieces, scratch.get());
+               run_part(filter, piece, pieces, scratch.get());
              }
            });
 }
@@ -303,9 +306,9 @@ void backward(const Problem& any_order, const void* input, const void* filter, c
   const GatherPass gather(problem, gather_backward_input(problem.rows),
                           gather_backward_input(problem.cols), grad, filter, nullptr,
                           input_gradient);
-  const FilterPass pass(problem, input, grad, filter_gradient, bias_gradient);
-  run_in_turns(gather, pass, parallel_for);
-  pass.reduce(parallel_for);
+  const FilterPass sums(problem, input, grad, filter_gradient, bias_gradient);
+  run_in_turns(gather, sums, parallel_for);
+  sums.reduce(parallel_for);
 }
 
 const char* isa_name() { return instruction_set().name; }

@@ -183,7 +183,7 @@ void sum_copies(T* line, int64_t pixels, int64_t pitch, int64_t channels, int64_
   int halvings = 0;
   int64_t odd = repeat;
   for (; odd % 2 == 0; odd /= 2) ++halvings;
-  switch (odd) {
+  switch (DW_VECTOR_BYTES > 16 ? odd : 0) {  // SSE2 has no shuffle by an index
     case 1: return sum_groups<1>(line, pixels, pitch, count, halvings);
     case 3: return sum_groups<3>(line, pixels, pitch, count, halvings);
     case 5: return sum_groups<5>(line, pixels, pitch, count, halvings);

@@ -7,6 +7,14 @@
 // nine weights (or their gradients): 3 * 7 + 9 + 1 point of the 32 registers of AVX-512. Every
 // point of the source is loaded once for all its multiply-adds: 9 loads for 63 of them.
 
+// What is fetched of a tensor: one memory line of every row at a time, so many elements from column
+// to column and from vector to vector.
+struct StripFetch {
+  bool wanted;
+  int64_t column;
+  int64_t vector;
+};
+
 // What all strips of a sweep of columns (kernels.h) have in common. Pitches in elements, from
 // column to column.
 template <class S>
@@ -24,10 +32,8 @@ struct StripSweep {
   const PickedLanes<S>* picked;  // [vectors], where the source has another number of channels
   const Compute<S>* bias;        // gather: [lanes] or null
   bool streams;                  // gather: results are written past the caches
-  bool fetches;                  // whether the source of the next strip is fetched ahead
-  bool fetches_members;          // whether its members are
-  int64_t fetch_column;          // elements from column to column of what is fetched
-  int64_t fetch_vector;          // and from vector to vector
+  StripFetch next_source;        // what is fetched ahead for the next strip
+  StripFetch next_members;
 };
 
 // One strip. Pitches in elements, from row to row.
@@ -142,21 +148,19 @@ struct StripFilter {
 };
 
 // What the next strip sees goes into the level-2 cache while this one is computed: the hardware
-// follows no more than a few of the rows. Each column of each vector fetches one line of every row,
-// in the order of memory where strips take whole pixels of dense rows.
+// follows no more than a few of the rows. The inner columns of each vector ask for one line of
+// every row.
 template <int N, class S>
 struct StripAhead {
-  const S* source;
-  const S* members;
+  const S* source;   // the first row that only the next strip sees, at this vector
+  const S* members;  // the first row of the next strip, at this vector
   DW_INLINE void fetch(const StripSweep<S>& sweep, const StripSpot<S>& spot, int64_t column) const {
-    const int64_t at = column * sweep.fetch_column;
-    if (sweep.fetches) fetch_rows(source + at, spot.point_pitch);
-    if (sweep.fetches_members) fetch_rows(members + at, spot.member_pitch);
-  }
-  static DW_INLINE void fetch_rows(const S* line, int64_t pitch) {
-    constexpr int kReading = 0;
-    constexpr int kLevel2 = 2;
-    DW_UNROLL for (int i = 0; i < N; ++i) __builtin_prefetch(line + i * pitch, kReading, kLevel2);
+    if (sweep.next_source.wanted) {
+      fetch_line<N>(source + column * sweep.next_source.column, spot.point_pitch);
+    }
+    if (sweep.next_members.wanted) {
+      fetch_line<N>(members + column * sweep.next_members.column, spot.member_pitch);
+    }
   }
 };
 
@@ -177,13 +181,15 @@ struct Strip {
       const int64_t lane = first_lane<T>(v, sweep.lanes);
       const StripPoints<S, kPicked> points = {sweep.picked + (kPicked ? v : 0)};
       const StripAhead<N, S> ahead = {
-          sweep.source + spot.next + v * sweep.fetch_vector,
-          sweep.members + spot.member + N * spot.member_pitch + v * sweep.fetch_vector};
+          sweep.source + spot.next + max64(sweep.at, 0) * sweep.source_pitch +
+              v * sweep.next_source.vector,
+          sweep.members + spot.member + N * spot.member_pitch + v * sweep.next_members.vector};
       Work work;
       work.begin(sweep, spot, lane);
       const S* x =
           sweep.source + spot.source + (kPicked ? 0 : lane) + sweep.at * sweep.source_pitch;
       const int64_t end = sweep.count + kStripTaps - 1;
+      // up to here columns are inside and meet three members; the first two are never among them
       const int64_t inner =
           sweep.at < 1 - kStripTaps ? 0 : min64(sweep.count, sweep.points - sweep.at);
       column<0>(work, sweep, spot, points, 0, x);
@@ -318,6 +324,14 @@ void run_strips(const StripSweep<S>& columns, const Sweep& rows, const StripPitc
   }
 }
 
+// In the order of memory, where strips take whole pixels that follow each other.
+template <class S>
+StripFetch fetch_of(const StripSweep<S>& columns, int64_t pitch, bool wanted) {
+  constexpr int64_t kWidth = kLanes<Compute<S>>;
+  if (pitch == columns.lanes) return {wanted, kWidth, kWidth * columns.count};
+  return {wanted, pitch, kWidth};
+}
+
 // All strips of a share. The pointers of `call` are those of index 0 on both axes.
 template <template <int, class> class Work, class S>
 void run_all_strips(const Plan& plan, const Share& share, const StripSweep<S>& call,
@@ -331,10 +345,8 @@ void run_all_strips(const Plan& plan, const Share& share, const StripSweep<S>& c
     columns.members += s.first * across.member;
     columns.member_pitch = s.pitch * across.member;
     columns.count = s.members;
-    constexpr int64_t kWidth = kLanes<Compute<S>>;
-    const bool in_order = s.spacing == 1 && columns.lanes == across.source;
-    columns.fetch_column = in_order ? kWidth : columns.source_pitch;
-    columns.fetch_vector = in_order ? kWidth * s.members : kWidth;
+    columns.next_source = fetch_of(columns, columns.source_pitch, call.next_source.wanted);
+    columns.next_members = fetch_of(columns, columns.member_pitch, call.next_members.wanted);
     columns.taps += s.index * across.tap;
     columns.tap_pitch = s.index_step * across.tap;
     for_each_sweep(plan.rows.classes[0], share.rows, plan.rows.gather.sources,

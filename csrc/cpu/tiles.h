@@ -248,8 +248,9 @@ DW_INLINE void fetch_line(const T* line, int64_t pitch) {
 }
 
 // A tile reads few bytes from each of many lines, which no hardware prefetcher follows, so every
-// tile asks for its points of the lines that come into sight next. (Measured: 1.0 to 2.0 times the
-// speed on images that exceed the level-2 cache.) A prefetch of any address is harmless.
+// tile asks for its points of the lines that come into sight next, and in the filter gradient for
+// its members of the next row. (Measured: 1.0 to 2.9 times the speed on tensors that exceed the
+// caches.) A prefetch of any address is harmless.
 template <int kStep, int N, class T>
 DW_INLINE void fetch_ahead(const TileRow<T>& row, const TileSpot<T>& spot, int64_t lane) {
   const TileSweep& sweep = *spot.sweep;

@@ -256,7 +256,7 @@ Problem random_problem(Kind kind) {
   p.dtype = dtypes[pick(0, 3)];
   p.batch = pick(1, 2);
   p.channels = channel_counts[pick(0, 9)];
-  p.multiplier = pick(0, 2) ? 1 : pick(2, 5);
+  p.multiplier = pick(0, 2) ? 1 : pick(2, 14);
   p.channels_last = pick(0, 1);
   p.rows = random_axis(10);
   p.cols = random_axis(pick(0, 2) ? 12 : 70);
