@@ -25,6 +25,7 @@ TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS.parent / "benchmarks"))
 
 import networks  # noqa: E402
+import page  # noqa: E402
 from harness import cliffs, data, report, settings, targets  # noqa: E402
 from harness.cases import KERNEL_PASSES, LAYERS, ORDERS, PASSES, TINY, Case, Layer  # noqa: E402
 from harness.client import Client  # noqa: E402
@@ -557,10 +558,38 @@ def test_networks_have_their_published_depthwise_layers(name: str, convolutions:
     assert not swapped.kept
 
 
-def test_a_network_with_wrong_layers_has_no_time() -> None:
-    case = networks.Case("MobileNetV2", "inference", 1, 1)
-    right, rounded = torch.ones(9), torch.ones(9) + 1e-6
+def test_a_network_with_a_wrong_gradient_has_no_time() -> None:
+    """However small it is beside the others."""
+    case = networks.Case("MobileNetV2", "training", 1, 1)
+    right = [torch.ones(9), 100 * torch.ones(9), torch.full((4,), 0.01)]
     stock = dict.fromkeys(networks.STOCK, right)
-    networks.check(case, {**stock, networks.OURS: rounded})
-    with pytest.raises(SystemExit, match=r"our layers are off by 1\.0e-03"):
-        networks.check(case, {**stock, networks.OURS: right + 1e-3})
+    networks.check(case, {**stock, networks.OURS: [t * (1 + 1e-6) for t in right]})
+    with pytest.raises(SystemExit, match=r"gradient 2 of 2 is off by 2\.0e-02"):
+        networks.check(case, {**stock, networks.OURS: [*right[:2], torch.zeros(4)]})
+
+
+# ---- the pages ----
+
+
+def test_the_pages_show_the_committed_results() -> None:
+    """After ``python benchmarks/page.py`` nothing changes."""
+    results = page.cpu_results()
+    assert page.PAGE.read_text() == page.page(results)
+    text = page.README.read_text()
+    assert page.readme(results, text) == text
+    assert page.summary(results) in text
+
+
+def test_results_are_read_as_they_are_written(tmp_path: Path) -> None:
+    case = replace(POINTWISE, batch=3)
+    results = Results({"processor": "some"}, {"ours": "1"})
+    results.add([Measurement("ours", case, (1e-3, 2e-3)), Measurement("tflite", case, reason="no")])
+    results.save(tmp_path / "one.json")
+    other = Results({"processor": "some"}, {"tflite": "2"})
+    other.add([Measurement("ours", POINTWISE, (4.5678e-3,))])
+    other.save(tmp_path / "two.json")
+    loaded = Results.load(tmp_path / "one.json", tmp_path / "two.json")
+    assert loaded.versions == {"ours": "1", "tflite": "2"}
+    assert loaded.cases() == [case, POINTWISE]
+    assert loaded.of(case) == results.of(case)
+    assert loaded.seconds(POINTWISE, "ours") == 4.568e-3

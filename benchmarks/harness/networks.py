@@ -1,4 +1,4 @@
-"""Three networks that are mostly depthwise convolutions, in plain PyTorch layers.
+"""Three networks with a depthwise convolution in every block, in plain PyTorch layers.
 
 MobileNetV2 (Sandler et al., 2018), EfficientNet-B0 (Tan and Le, 2019) and the blocks of ConvNeXt-T
 (Liu et al., 2022), with their published widths, depths, kernels and strides, random weights, and

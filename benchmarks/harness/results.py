@@ -12,7 +12,7 @@ from harness.cases import Case
 from harness.race import Measurement
 from harness.roofline import Rates, work
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -56,40 +56,54 @@ class Results:
         return work(case).floor(self.rates[case.threads])
 
     def save(self, path: Path) -> None:
-        """Write the JSON file, with medians beside the turns for other readers."""
-        content = {
+        """Write the JSON file, a case per line."""
+        head = {
             "format": FORMAT,
             "machine": self.machine,
             "versions": self.versions,
             "rates": [rates.to_dict() for rates in self.rates.values()],
-            "measurements": [
-                {
-                    "setting": m.setting,
-                    "case": m.case.to_dict(),
-                    "seconds": m.seconds,
-                    "turns": m.turns,
-                    "reason": m.reason,
-                }
-                for of_case in self.measurements.values()
-                for m in of_case.values()
-            ],
         }
+        cases = [
+            json.dumps({"case": case.to_dict(), **_settings_of(of_case)})
+            for case, of_case in self.measurements.items()
+        ]
+        content = json.dumps(head, indent=1).removesuffix("\n}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        path.write_text(f'{content},\n "cases": [\n  ' + ",\n  ".join(cases) + "\n ]\n}\n")
 
     @staticmethod
-    def load(path: Path) -> Results:
-        """The inverse of ``save``."""
-        content = json.loads(path.read_text())
-        if content.get("format") != FORMAT:
-            raise ValueError(f"{path} is not a results file of this version of the benchmark")
-        rates = [Rates.from_dict(each) for each in content["rates"]]
-        loaded = Results(content["machine"], content["versions"], {r.threads: r for r in rates})
-        loaded.add(
-            Measurement(m["setting"], Case.from_dict(m["case"]), tuple(m["turns"]), m["reason"])
-            for m in content["measurements"]
-        )
+    def load(*paths: Path) -> Results:
+        """The inverse of ``save``; of several runs on one machine, the last one's rates."""
+        loaded = Results({})
+        for path in paths:
+            content = json.loads(path.read_text())
+            if content.get("format") != FORMAT:
+                raise ValueError(f"{path} is not a results file of this version of the benchmark")
+            loaded.machine = content["machine"]
+            loaded.versions |= content["versions"]
+            rates = [Rates.from_dict(each) for each in content["rates"]]
+            loaded.rates |= {each.threads: each for each in rates}
+            for each in content["cases"]:
+                case = Case.from_dict(each["case"])
+                turns = {
+                    name: Measurement(name, case, tuple(t)) for name, t in each["turns"].items()
+                }
+                reasons = each["no_time"].items()
+                missing = {name: Measurement(name, case, reason=why) for name, why in reasons}
+                loaded.add((*turns.values(), *missing.values()))
         return loaded
+
+
+def _settings_of(of_case: dict[str, Measurement]) -> dict[str, Any]:
+    """Seconds of each turn, to four digits, or why there are none."""
+    return {
+        "turns": {
+            name: [float(f"{seconds:.4g}") for seconds in m.turns]
+            for name, m in of_case.items()
+            if m.reason is None
+        },
+        "no_time": {name: m.reason for name, m in of_case.items() if m.reason is not None},
+    }
 
 
 def distinct(values: Iterable[Any]) -> Sequence[Any]:
