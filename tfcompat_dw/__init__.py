@@ -7,6 +7,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from tfcompat_dw import onnx as onnx
 from tfcompat_dw import ops as ops  # defines torch.ops.tfcompat_dw
 from tfcompat_dw.config import show_config
 from tfcompat_dw.functional import (

@@ -21,6 +21,7 @@ only: forward mode and the derivatives of ``torch.func`` raise.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from tfcompat_dw import library as _library  # noqa: F401 - defines the operators
+from tfcompat_dw.sharding import DTENSOR, register_where_used
 
 OptionalTensor = Tensor | None
 
@@ -64,13 +66,28 @@ def _below_autograd(op: Callable[..., Any], args: Sequence[Any]) -> Any:
         return op(*args)
 
 
-def _forward_mode_active() -> bool:
-    return forward_ad._current_level >= 0
+def _has_tangent(operand: Any) -> bool:
+    return isinstance(operand, Tensor) and _unpack_dual(operand).tangent is not None
 
 
-def _differentiated(args: Sequence[Any]) -> bool:
-    """Whether a call may have to record derivatives."""
-    if _forward_mode_active():
+def _unpack_dual(dual: Tensor) -> Any:
+    return forward_ad.unpack_dual(dual, level=_LEVEL)
+
+
+_LEVEL = 0
+"""Of forward mode: PyTorch has no other yet."""
+
+
+def _forward_mode_active(args: Sequence[Any]) -> bool:
+    if forward_ad._current_level >= 0:
+        return True
+    # the graphs of torch.compile enter their levels without telling forward_ad
+    return _are_functorch_transforms_active() and any(map(_has_tangent, args))
+
+
+def _recorded(args: Sequence[Any]) -> bool:
+    """Whether a call outside of torch.func may have to record derivatives."""
+    if forward_ad._current_level >= 0:
         return True
     if torch.is_grad_enabled():
         for arg in args:  # a loop: a generator takes twice the time
@@ -79,13 +96,20 @@ def _differentiated(args: Sequence[Any]) -> bool:
     return False
 
 
+def _differentiated(args: Sequence[Any]) -> bool:
+    """Whether a call may have to record derivatives."""
+    return _recorded(args) or _forward_mode_active(args)
+
+
 def call(op: Callable[..., Any], *args: Any) -> Tensor:
     """``op(*args)``; where nothing is differentiated, without the way through this module."""
+    if DTENSOR in sys.modules:
+        register_where_used()
     if (
         PRIVATE_NAMES_PRESENT
         and not torch.compiler.is_compiling()
         and not _are_functorch_transforms_active()
-        and not _differentiated(args)
+        and not _recorded(args)
     ):
         with _AutoDispatchBelowAutograd():
             return cast(Tensor, op(*args))
@@ -103,13 +127,15 @@ class _Bilinear(torch.autograd.Function):
     @classmethod
     def dispatch(cls, *args: Any) -> Any:
         """The Autograd kernel of ``op``."""
+        if DTENSOR in sys.modules:
+            register_where_used()
         if not _differentiated(args):
             with _AutoDispatchBelowAutograd():
                 return cls.op(*args)
         if not _are_functorch_transforms_active():
             return cls._apply(args)
         with enable_single_level_autograd_function():
-            return cls._apply_to_duals(args) if _forward_mode_active() else cls._apply(args)
+            return cls._apply_to_duals(args) if _forward_mode_active(args) else cls._apply(args)
 
     @classmethod
     def _apply(cls, args: Sequence[Any]) -> Any:
@@ -119,12 +145,12 @@ class _Bilinear(torch.autograd.Function):
     @classmethod
     def _apply_to_duals(cls, args: Sequence[Any]) -> Any:
         """Forward mode at one level of a nest, by hand: Function.jvp sees only the outermost."""
-        pairs = [forward_ad.unpack_dual(arg) if isinstance(arg, Tensor) else None for arg in args]
+        pairs = [_unpack_dual(arg) if isinstance(arg, Tensor) else None for arg in args]
         primals = [pair.primal if pair else arg for pair, arg in zip(pairs, args, strict=True)]
         tangents = [pair.tangent if pair else None for pair in pairs]
         result = cls._apply(primals)
         change = cls.tangent(primals, tangents)
-        return result if change is None else forward_ad.make_dual(result, change)
+        return result if change is None else forward_ad.make_dual(result, change, level=_LEVEL)
 
     @classmethod
     def forward(cls, *args: Any) -> Any:
@@ -306,6 +332,8 @@ def _differentiate_backward(*args: Any) -> tuple[OptionalTensor, ...]:
 
 def _dispatch_backward(*args: Any) -> Any:
     """The Autograd kernel of the fused operator."""
+    if DTENSOR in sys.modules:
+        register_where_used()
     if _differentiated(args):
         return _differentiate_backward(*args)
     with _AutoDispatchBelowAutograd():
@@ -359,7 +387,3 @@ class _ReverseOnly(torch.library.Library):
             return fn(*operands)
 
         super().impl(op_name, kernel, *args, **options)  # type: ignore[no-untyped-call]
-
-
-def _has_tangent(operand: Any) -> bool:
-    return isinstance(operand, Tensor) and forward_ad.unpack_dual(operand).tangent is not None

@@ -7,12 +7,14 @@ After import, ``torch.ops.tfcompat_dw`` holds ``depthwise_conv2d``,
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from tfcompat_dw import autograd, reference, vmap
 from tfcompat_dw.checks import CHECKS
@@ -145,6 +147,48 @@ for _name in _FALLBACKS:
     torch.library.register_fake(f"tfcompat_dw::{_name}", _fake(_name))
     _library.impl(_name, _on_other_device(_name), "CompositeExplicitAutograd")
 
+
+# ---- flops: what torch.utils.flop_counter counts ------------------------------------------------
+
+
+def _flops(grad_shape: Sequence[int], filter_shape: Sequence[int]) -> int:
+    """Of one pass, a multiply-add counting two, as if nothing were padded."""
+    return 2 * math.prod(grad_shape) * filter_shape[0] * filter_shape[1]
+
+
+def _forward_flops(
+    input: Sequence[int], filter: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any
+) -> int:
+    return _flops(out_shape, filter)
+
+
+def _backward_input_flops(
+    input_size: Sequence[int], filter: Sequence[int], grad: Sequence[int], *_: Any, **__: Any
+) -> int:
+    return _flops(grad, filter)
+
+
+def _backward_filter_flops(
+    input: Sequence[int], filter_size: Sequence[int], grad: Sequence[int], *_: Any, **__: Any
+) -> int:
+    return _flops(grad, filter_size)
+
+
+def _backward_flops(
+    input: Sequence[int], filter: Sequence[int], grad: Sequence[int], *rest: Any, **_: Any
+) -> int:
+    wanted: list[bool] = rest[-1]
+    return sum(wanted[:2]) * _flops(grad, filter)
+
+
+for _name, _formula in {
+    "depthwise_conv2d": _forward_flops,
+    "depthwise_conv2d_backward_input": _backward_input_flops,
+    "depthwise_conv2d_backward_filter": _backward_filter_flops,
+    "depthwise_conv2d_backward": _backward_flops,
+}.items():
+    _register: Callable[..., Any] = register_flop_formula(getattr(torch.ops.tfcompat_dw, _name))
+    _register(_formula)
 
 # ---- autocast ----------------------------------------------------------------------------------
 

@@ -1,0 +1,89 @@
+"""Models with the operator, exported to ONNX, in ONNX Runtime."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tfcompat_dw
+from tfcompat_dw.onnx import onnx_translation_table
+
+ROUNDING = 2e-6
+"""Relative to the largest value: 25 products in float32 in another order, 25 * 2^-24, and twice."""
+
+
+def exported(
+    model: nn.Module, x: Tensor, path: Path, dynamic: bool
+) -> onnxruntime.InferenceSession:
+    """For any batch and image size if ``dynamic``; axes 1 and 2 or 2 and 3 are image axes."""
+    shapes = None
+    if dynamic:
+        image = (1, 2) if x.shape[-1] == 3 else (2, 3)
+        axes = {axis: torch.export.Dim(f"size{axis}", min=8, max=64) for axis in image}
+        shapes = ({0: torch.export.Dim("batch", min=2, max=64), **axes},)
+    torch.onnx.export(
+        *(model, (x,), path),
+        dynamo=True,
+        dynamic_shapes=shapes,
+        custom_translation_table=onnx_translation_table(),
+        verbose=False,
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)
+
+
+def assert_runs_alike(session: onnxruntime.InferenceSession, model: nn.Module, x: Tensor) -> None:
+    (actual,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    expected = model(x).detach().numpy()
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= ROUNDING * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("padding", ["same", "valid", ((2, 1), (0, 3))], ids=str)
+@pytest.mark.parametrize(("strides", "dilation_rate"), [(1, 1), (2, 1), (1, 2)])
+def test_layers_compute_the_same(
+    strides: int, dilation_rate: int, padding: Any, data_format: Any, dynamic: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    layer = tfcompat_dw.DepthwiseConv2D(
+        *(3, (5, 4), strides, padding, 2, data_format, dilation_rate), use_bias=strides == 1
+    )
+    shape = (13, 14, 3) if data_format == "channels_last" else (3, 13, 14)
+    session = exported(layer, torch.randn(2, *shape), tmp_path / "layer.onnx", dynamic)
+    assert_runs_alike(session, layer, torch.randn(2, *shape))
+    if dynamic:
+        shape = (20, 17, 3) if data_format == "channels_last" else (3, 20, 17)
+        assert_runs_alike(session, layer, torch.randn(5, *shape))
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_a_swapped_network_computes_the_same(dynamic: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1),
+        nn.ReLU6(),
+        nn.Conv2d(8, 8, 3, 2, 1, groups=8, bias=False),
+        nn.BatchNorm2d(8),
+        nn.Conv2d(8, 16, 3, padding="same", groups=8),
+    ).eval()
+    tfcompat_dw.replace_depthwise(network)
+    session = exported(network, torch.randn(2, 3, 32, 40), tmp_path / "network.onnx", dynamic)
+    assert_runs_alike(session, network, torch.randn(2, 3, 32, 40))
+    if dynamic:
+        assert_runs_alike(session, network, torch.randn(3, 3, 41, 30))
+
+
+def test_without_onnxscript_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"pip install 'tfcompat_dw\[onnx\]'"):
+        onnx_translation_table()
