@@ -142,12 +142,13 @@ inline bool rewrites_rows(const Problem& problem, int64_t channels, int64_t vect
 
 // The weights of all taps should stay in the level-1 cache, and so should a window's rows if they
 // are transposed from planes; those of NHWC, where a chunk takes a part of each pixel, in the
-// level-2 cache, unless they are very wide. A cut should not be narrower than a cache line.
+// level-2 cache, unless they are very wide. Cuts stand between memory lines of the
+// output, so that it may be written past the caches.
 inline int64_t channel_chunk(const Problem& problem, int64_t rows, int64_t pixels) {
   constexpr int64_t kWeightBytes = 16 << 10;
   constexpr int64_t kLeastLanes = 16;
   const int64_t row_bytes = (problem.channels_last ? 128 : 32) << 10;
-  const int64_t unit = ceil_div(kLeastLanes, problem.multiplier);
+  const int64_t unit = kLeastLanes / std::gcd(kLeastLanes, problem.multiplier);
   const int64_t per_channel = problem.multiplier * compute_bytes(problem);
   const int64_t most = std::min(kWeightBytes / (problem.taps() * per_channel),
                                 row_bytes / std::max<int64_t>(1, rows * pixels * per_channel));
