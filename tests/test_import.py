@@ -59,7 +59,7 @@ def test_show_config_names_the_kernels_in_use(capsys: pytest.CaptureFixture[str]
 def test_importing_the_package_imports_nothing_but_torch() -> None:
     """The run-time dependency is torch alone: what comes with it is there before."""
     script = (
-        "import sys, torch, torch.library\n"
+        "import sys, torch, torch.library, torch.utils.flop_counter\n"
         "before = set(sys.modules)\n"
         "import tfcompat_dw\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
