@@ -28,7 +28,8 @@ def test_a_package_runs_at_another_size(tmp_path: Path) -> None:
     least = {0: 2, 1: 8, 2: 8}
     sizes = {axis: torch.export.Dim(f"size{axis}", min=n, max=64) for axis, n in least.items()}
     with torch.no_grad():
-        program = torch.export.export(network, (torch.randn(3, 13, 14, 3),), dynamic_shapes=(sizes,))
+        x = torch.randn(3, 13, 14, 3)
+        program = torch.export.export(network, (x,), dynamic_shapes=(sizes,))
         package = torch._inductor.aoti_compile_and_package(
             program, package_path=str(tmp_path / "network.pt2")
         )

@@ -8,6 +8,7 @@ the input would not belong to shards of the output.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -32,21 +33,31 @@ def register_where_used() -> None:
 
 
 def register() -> None:
-    """Registers the rules."""
+    """Registers the rules.
+
+    Some of the names are private to PyTorch; a version without them has no rules, and says so to
+    whoever brings a DTensor.
+    """
     global _registered
     _registered = True
+    with contextlib.suppress(ImportError, AttributeError):
+        _register()
+
+
+def _register() -> None:
     from torch.distributed.tensor import DTensor
     from torch.distributed.tensor._op_schema import RuntimeSchemaInfo
     from torch.distributed.tensor.experimental import register_sharding
 
     propagator = DTensor._op_dispatcher.sharding_propagator
+    windows, sizes = propagator.op_to_schema_info, propagator.op_to_shape_and_stride_idx
     for op, rules in _RULES.items():
         register_sharding(op)(rules)
         # register_sharding lets calls with other windows share what it knows of one
-        propagator.op_to_schema_info[op] = RuntimeSchemaInfo(static_argnum=0, needs_pytree=True)
+        windows[op] = RuntimeSchemaInfo(static_argnum=0, needs_pytree=True)
     # arguments that are the size of the result: DTensor makes them local
-    propagator.op_to_shape_and_stride_idx[_ops.depthwise_conv2d_backward_input.default] = 0
-    propagator.op_to_shape_and_stride_idx[_ops.depthwise_conv2d_backward_filter.default] = 1
+    sizes[_ops.depthwise_conv2d_backward_input.default] = 0
+    sizes[_ops.depthwise_conv2d_backward_filter.default] = 1
 
 
 class _Placements:
