@@ -103,14 +103,11 @@ def _differentiated(args: Sequence[Any]) -> bool:
 
 def call(op: Callable[..., Any], *args: Any) -> Tensor:
     """``op(*args)``; where nothing is differentiated, without the way through this module."""
+    if torch.compiler.is_compiling():  # which would trace what follows
+        return cast(Tensor, op(*args))
     if DTENSOR in sys.modules:
         register_where_used()
-    if (
-        PRIVATE_NAMES_PRESENT
-        and not torch.compiler.is_compiling()
-        and not _are_functorch_transforms_active()
-        and not _recorded(args)
-    ):
+    if PRIVATE_NAMES_PRESENT and not _are_functorch_transforms_active() and not _recorded(args):
         with _AutoDispatchBelowAutograd():
             return cast(Tensor, op(*args))
     return cast(Tensor, op(*args))
