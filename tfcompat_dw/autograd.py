@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from tfcompat_dw import library as _library  # noqa: F401 - defines the operators
-from tfcompat_dw.sharding import DTENSOR, register_where_used
+from tfcompat_dw import sharding
 
 OptionalTensor = Tensor | None
 
@@ -105,8 +105,8 @@ def call(op: Callable[..., Any], *args: Any) -> Tensor:
     """``op(*args)``; where nothing is differentiated, without the way through this module."""
     if torch.compiler.is_compiling():  # which would trace what follows
         return cast(Tensor, op(*args))
-    if DTENSOR in sys.modules:
-        register_where_used()
+    if sharding.DTENSOR in sys.modules:
+        sharding.register()
     if PRIVATE_NAMES_PRESENT and not _are_functorch_transforms_active() and not _recorded(args):
         with _AutoDispatchBelowAutograd():
             return cast(Tensor, op(*args))
@@ -124,8 +124,8 @@ class _Bilinear(torch.autograd.Function):
     @classmethod
     def dispatch(cls, *args: Any) -> Any:
         """The Autograd kernel of ``op``."""
-        if DTENSOR in sys.modules:
-            register_where_used()
+        if sharding.DTENSOR in sys.modules:
+            sharding.register()
         if not _differentiated(args):
             with _AutoDispatchBelowAutograd():
                 return cls.op(*args)
@@ -329,8 +329,8 @@ def _differentiate_backward(*args: Any) -> tuple[OptionalTensor, ...]:
 
 def _dispatch_backward(*args: Any) -> Any:
     """The Autograd kernel of the fused operator."""
-    if DTENSOR in sys.modules:
-        register_where_used()
+    if sharding.DTENSOR in sys.modules:
+        sharding.register()
     if _differentiated(args):
         return _differentiate_backward(*args)
     with _AutoDispatchBelowAutograd():

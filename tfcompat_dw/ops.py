@@ -162,15 +162,10 @@ def _forward_flops(
     return _flops(out_shape, filter)
 
 
-def _backward_input_flops(
-    input_size: Sequence[int], filter: Sequence[int], grad: Sequence[int], *_: Any, **__: Any
+def _gradient_flops(
+    input_size: Sequence[int], filter_size: Sequence[int], grad: Sequence[int], *_: Any, **__: Any
 ) -> int:
-    return _flops(grad, filter)
-
-
-def _backward_filter_flops(
-    input: Sequence[int], filter_size: Sequence[int], grad: Sequence[int], *_: Any, **__: Any
-) -> int:
+    """Of either gradient: both operators have the three in this order."""
     return _flops(grad, filter_size)
 
 
@@ -183,8 +178,8 @@ def _backward_flops(
 
 for _name, _formula in {
     "depthwise_conv2d": _forward_flops,
-    "depthwise_conv2d_backward_input": _backward_input_flops,
-    "depthwise_conv2d_backward_filter": _backward_filter_flops,
+    "depthwise_conv2d_backward_input": _gradient_flops,
+    "depthwise_conv2d_backward_filter": _gradient_flops,
     "depthwise_conv2d_backward": _backward_flops,
 }.items():
     _register: Callable[..., Any] = register_flop_formula(getattr(torch.ops.tfcompat_dw, _name))

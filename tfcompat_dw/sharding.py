@@ -9,6 +9,7 @@ the input would not belong to shards of the output.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,27 +20,16 @@ Rule = tuple[list[Any], list[Any]]
 """Placements of the results, and of the arguments (None for what is no tensor)."""
 
 DTENSOR = "torch.distributed.tensor"
-"""The module without which nobody has a DTensor."""
-_registered = False
+"""The module without which nobody has a DTensor; it takes longer to import than this package."""
 
 
-def register_where_used() -> None:
-    """Registers the rules, once.
-
-    For calls after ``DTENSOR`` was imported, which takes longer than importing this package.
-    """
-    if not _registered:
-        register()
-
-
+@functools.cache
 def register() -> None:
-    """Registers the rules.
+    """Registers the rules, once; for calls after ``DTENSOR`` was imported.
 
     Some of the names are private to PyTorch; a version without them has no rules, and says so to
     whoever brings a DTensor.
     """
-    global _registered
-    _registered = True
     with contextlib.suppress(ImportError, AttributeError):
         _register()
 
