@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tfcompat_dw import reference
 from tfcompat_dw.padding import Window, dilated_kernel
@@ -24,6 +24,19 @@ def integers(
     """Integers in [-4, 4]."""
     seeded = torch.Generator().manual_seed(generator.randrange(2**31))
     return torch.randint(-4, 5, size, generator=seeded).to(dtype)
+
+
+def whole_numbers(*size: int) -> Tensor:
+    """float32 integers in [-4, 4], the same for the same size."""
+    return integers(size, torch.float32, random.Random(sum(size)))
+
+
+def with_whole_numbers(network: nn.Module) -> nn.Module:
+    """With such parameters: on images of whole numbers, all that it computes is exact."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(whole_numbers(*parameter.shape))
+    return network
 
 
 def stored(tensor: Tensor, order: str, channels_last: bool) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 CHECKS = Path(__file__).resolve().parent / "distributed" / "checks.py"
 NAMES = [
     node.name
@@ -24,9 +25,8 @@ NAMES = [
 @pytest.fixture(scope="module")
 def faults() -> dict[str, str | None]:
     """What two processes found, by check."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     run = subprocess.run(
-        [*launch, str(CHECKS)],
+        [*TORCHRUN, str(CHECKS)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -62,8 +62,7 @@ def trained(folder: Path, launch: list[str], *options: str) -> tuple[dict[str, A
 
 def test_example_trains_alike_in_one_process_in_two_and_after_a_crash(tmp_path: Path) -> None:
     """The bound is what the example states."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    torchrun = [*launch, "--max-restarts=1"]
+    torchrun = [*TORCHRUN, "--max-restarts=1"]
     alone, _ = trained(tmp_path / "alone", [sys.executable])
     two, _ = trained(tmp_path / "two", torchrun)
     crashed, told = trained(tmp_path / "crashed", torchrun, "--crash-at=6")

@@ -493,13 +493,6 @@ def layers_to_compile():
         yield pytest.param(DepthwiseConv2D.from_conv2d(conv), id=f"from_conv2d-{padding}")
 
 
-@pytest.fixture
-def fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
 def gradients(function, layer, x):
     x = x.clone().requires_grad_()
     layer.zero_grad()

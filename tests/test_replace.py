@@ -767,13 +767,6 @@ def test_kernel_that_does_not_fit_is_refused():
 # ---- compiled, exported, copied, saved -----------------------------------------------------------
 
 
-@pytest.fixture
-def fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,14 +11,8 @@ from torch import Tensor, nn
 
 import tfcompat_dw
 
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 ops = torch.ops.tfcompat_dw
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 def function(x: Tensor, f: Tensor) -> Tensor:

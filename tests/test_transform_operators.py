@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import random
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tfcompat_dw.padding import Window
 
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 ops = torch.ops.tfcompat_dw
 CHANNELS, MULTIPLIER, KERNEL = 3, 2, (3, 2)
 SIZE, LARGER = (4, 11, 9), (7, 16, 10)  # no two sizes alike: the compiler would take them for one
@@ -97,13 +98,6 @@ def assert_same(actual: list[Tensor], expected: list[Tensor]) -> None:
     for one, other in zip(actual, expected, strict=True):
         assert torch.equal(one, other)
         assert one.stride() == other.stride()
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 every_operator = pytest.mark.parametrize("name", NAMES)
@@ -223,16 +217,7 @@ def test_concurrent_calls_do_not_disturb_each_other(name: str, channels_last: bo
     sizes = [(n, 20 + n, 17) for n in range(1, 5)]
     operands = [tensors(name, window, "nhwc", size) for size in sizes]
     expected = [with_gradients(function, each) for each in operands]
-    found: list[list[Tensor]] = [[] for _ in sizes]
-
-    def work(index: int) -> None:
-        for _ in range(10):
-            found[index] = with_gradients(function, operands[index])
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(sizes))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for actual, right in zip(found, expected, strict=True):
-        assert_same(actual, right)
+    with ThreadPoolExecutor(len(sizes)) as pool:
+        found = pool.map(lambda each: with_gradients(function, each), 10 * operands)
+        for actual, right in zip(found, 10 * expected, strict=True):
+            assert_same(actual, right)
