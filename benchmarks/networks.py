@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from harness import machine, report
+from harness.cases import count_of_threads
 from harness.client import KEEP_MEMORY
 from harness.networks import CLASSES, IMAGE_SIZE, NETWORKS, initialize
 from harness.targets import Verdict
@@ -81,7 +82,9 @@ def main() -> None:
             for mode in options.mode or MODES:
                 for batch in options.batch or ((8,) if mode == "training" else (1, 8)):
                     case = Case(network, mode, batch, threads)
-                    with to.status(f"{network}, {mode}, batch {batch}, {threads} threads"):
+                    with to.status(
+                        f"{network}, {mode}, batch {batch}, {count_of_threads(threads)}"
+                    ):
                         timings.append(measure(case, options.rounds))
     print_table(to, timings)
     if options.output is not None:
@@ -204,7 +207,7 @@ def verdicts(timings: list[Timing]) -> Iterator[Verdict]:
             target = SMALLEST_RATIO[mode]
             yield Verdict(
                 worst.ratio >= target,
-                f"whole networks, {mode}, {threads} thread{'s' if threads > 1 else ''}: worst "
+                f"whole networks, {mode}, {count_of_threads(threads)}: worst "
                 f"{worst.ratio:.2f}x (target {target:g}x) on {worst.case.network} batch "
                 f"{worst.case.batch}; {len(chosen)} cases",
             )

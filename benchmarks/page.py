@@ -12,7 +12,7 @@ from pathlib import Path
 
 import networks
 import plot
-from harness import cliffs, targets
+from harness import cliffs, report, targets
 from harness.cases import TINY, Case
 from harness.results import Results, distinct
 from harness.roofline import geometric_mean
@@ -90,7 +90,9 @@ def page(results: Results) -> str:
 def readme(results: Results, text: str) -> str:
     """The README with its table."""
     marked = re.compile("(<!-- benchmarks -->\n).*(<!-- end -->)", re.DOTALL)
-    return marked.sub(lambda m: m[1] + summary(results) + m[2], text)
+    new, count = marked.subn(lambda m: m[1] + summary(results) + m[2], text)
+    assert count == 1, "the README has lost the comments that mark its table"
+    return new
 
 
 def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
@@ -99,41 +101,29 @@ def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def groups(results: Results) -> dict[tuple[str, str, str, int], list[Case]]:
-    """Cases by dtype, order, pass and threads."""
-    found: dict[tuple[str, str, str, int], list[Case]] = {}
-    for case in results.cases():
-        if case.layer != TINY:
-            key = case.dtype, case.order, case.pass_, case.threads
-            found.setdefault(key, []).append(case)
-    return found
+def groups(results: Results) -> list[list[Case]]:
+    """Those of the report, without the tiny call."""
+    layers = [[c for c in cases if c.layer != TINY] for cases in report.groups(results)]
+    return [cases for cases in layers if cases]
 
 
 def summary(results: Results) -> str:
     """For the README: how many times the fastest peer's speed."""
 
-    def row(key: tuple[str, str, str, int], cases: list[Case]) -> tuple[str, ...]:
-        dtype, order, pass_, threads = key
-        ratios = {case: ratio for case in cases if (ratio := speed(results, case)) is not None}
-        worst, best = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
+    def row(cases: list[Case]) -> tuple[str, ...]:
+        speeds = [(ratio, c) for c in cases if (ratio := report.speed(results, c)) is not None]
+        worst, best = (end(speeds, key=lambda each: each[0]) for end in (min, max))
         shares = [s for case in cases if (s := share(results, case)) is not None]
         return (
-            f"{dtype} {order.upper()}, {pass_}, {threads} thread{'s' if threads > 1 else ''}",
-            f"**{geometric_mean(list(ratios.values())):.2f}x**",
-            f"{ratios[worst]:.2f}x ({worst.layer.name}, batch {worst.batch})",
-            f"{ratios[best]:.2f}x ({best.layer.name}, batch {best.batch})",
+            cases[0].kind,
+            f"**{geometric_mean([ratio for ratio, _ in speeds]):.2f}x**",
+            *(f"{ratio:.2f}x ({c.layer.name}, batch {c.batch})" for ratio, c in (worst, best)),
             f"{100 * geometric_mean(shares):.0f} %",
         )
 
     head = ("", "mean", "worst layer", "best layer", "of the machine's limit")
-    chosen = ((key, cases) for key, cases in groups(results).items() if key[0] != "float16")
-    return "\n" + table(head, (row(key, cases) for key, cases in chosen)) + "\n\n"
-
-
-def speed(results: Results, case: Case) -> float | None:
-    """The fastest peer's time over ours."""
-    best, own = results.fastest(case, PEER_NAMES), results.seconds(case, OURS.name)
-    return None if best is None or own is None else best[1] / own
+    chosen = (cases for cases in groups(results) if cases[0].dtype != "float16")
+    return "\n" + table(head, map(row, chosen)) + "\n\n"
 
 
 def share(results: Results, case: Case) -> float | None:
@@ -155,17 +145,15 @@ def layer_tables(results: Results) -> Iterator[str]:
         "its time",
         "speed",
     )
-    for (dtype, order, pass_, threads), cases in groups(results).items():
-        title = (
-            f"### {pass_}, {dtype} {order.upper()}, {threads} thread{'s' if threads > 1 else ''}"
-        )
-        yield title + "\n\n" + table(head, (layer_row(results, case) for case in cases))
+    for cases in groups(results):
+        rows = (layer_row(results, case) for case in cases)
+        yield f"### {cases[0].kind}\n\n" + table(head, rows)
 
 
 def layer_row(results: Results, case: Case) -> tuple[str, ...]:
     """Losses included."""
     best = results.fastest(case, PEER_NAMES)
-    ratio, part = speed(results, case), share(results, case)
+    ratio, part = report.speed(results, case), share(results, case)
     return (
         case.layer.name,
         str(case.batch),

@@ -14,7 +14,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from harness.cases import DTYPES, ORDERS, TINY, Case
+from harness.cases import DTYPES, ORDERS, TINY, Case, count_of_threads
 from harness.results import Results
 from harness.roofline import work
 from harness.settings import KERNEL, OURS, PEERS, TITLES
@@ -83,7 +83,7 @@ def panels(results: Results, dtype: str, order: str) -> dict[Panel, list[Case]]:
 
 def _title(panel: Panel) -> str:
     pass_, threads, batch = panel
-    return f"{pass_}, batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{pass_}, batch {batch}, {count_of_threads(threads)}"
 
 
 def _heading(figure: Any, results: Results, text: str) -> None:

@@ -6,8 +6,9 @@
 
 Every process takes its part of each batch, DistributedDataParallel averages the gradients, and the
 parameters come out as those of one process (to 1e-9 of the largest: float64, sums in another
-order).  A checkpoint is written as it goes; whoever starts again goes on from there.  The last
-command kills a process on the way to show it.
+order).  A checkpoint is written as it goes; whoever starts again with the same ``--folder``, which
+all machines must see, goes on from there: give each of these commands a folder of its own.  The
+last one kills a process on the way.
 
 The pictures are 200 of 25 x 25 pixels from scikit-image (``lfw_subset``), 40 of them kept for the
 test; the layers are ``tfcompat_dw.SeparableConv2D``, and group norms, which do not look at other

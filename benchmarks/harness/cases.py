@@ -93,6 +93,11 @@ class Layer:
         return top, bottom, left, right
 
 
+def count_of_threads(threads: int) -> str:
+    """For people."""
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
 @dataclass(frozen=True)
 class Case:
     """One line of a table."""
@@ -107,11 +112,16 @@ class Case:
     @property
     def name(self) -> str:
         """For people."""
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return (
             f"{self.layer.name}, batch {self.batch}, {self.dtype}, {self.order}, {self.pass_}, "
-            f"{threads}"
+            f"{count_of_threads(self.threads)}"
         )
+
+    @property
+    def kind(self) -> str:
+        """All but layer and batch, for people."""
+        threads = count_of_threads(self.threads)
+        return f"{self.pass_} {self.dtype} {self.order.upper()}, {threads}"
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cases import KERNEL_PASSES, Case
+from harness.cases import KERNEL_PASSES, Case, count_of_threads
 from harness.cliffs import Cliff
 from harness.race import Measurement
 from harness.results import Results, distinct
@@ -40,29 +40,31 @@ def print_machine(to: Console, results: Results) -> None:
 def print_rates(to: Console, rates: Rates) -> None:
     """One line per number of threads."""
     copies = ", ".join(f"{_size(size)} {rate / 1e9:.0f}" for size, rate in rates.copies)
-    plural = "s" if rates.threads > 1 else ""
-    to.print(f"{rates.threads} thread{plural}: {rates.flops / 1e9:.0f} GFLOP/s of multiply-adds")
+    to.print(f"{count_of_threads(rates.threads)}: {rates.flops / 1e9:.0f} GFLOP/s of multiply-adds")
     to.print(f"  copies (read + write), GB/s by bytes moved: {copies}")
 
 
 def print_tables(to: Console, results: Results) -> None:
     """A table per pass, dtype, memory order and number of threads."""
-    groups: dict[tuple[str, str, str, int], list[Case]] = {}
-    for case in results.cases():
-        groups.setdefault((case.pass_, case.dtype, case.order, case.threads), []).append(case)
-    for cases in groups.values():
+    for cases in groups(results):
         to.print()
         to.print(_table(results, cases))
         for line in _reasons(results, cases):
             to.print(line, style="dim")
 
 
+def groups(results: Results) -> list[list[Case]]:
+    """The cases of each pass, dtype, memory order and number of threads."""
+    found: dict[tuple[str, str, str, int], list[Case]] = {}
+    for case in results.cases():
+        found.setdefault((case.pass_, case.dtype, case.order, case.threads), []).append(case)
+    return list(found.values())
+
+
 def _table(results: Results, cases: Sequence[Case]) -> Table:
     first = cases[0]
-    plural = "s" if first.threads > 1 else ""
     table = Table(
-        title=f"{first.pass_} {first.dtype} {first.order.upper()}, {first.threads} thread{plural}: "
-        "microseconds (± interquartile range)",
+        title=f"{first.kind}: microseconds (± interquartile range)",
         title_justify="left",
         title_style="bold",
     )
@@ -108,13 +110,19 @@ def _cell(measurement: Measurement | None) -> str:
     return _digits(measurement.seconds * 1e6) + uncertain
 
 
-def _ratio(results: Results, case: Case) -> str:
+def speed(results: Results, case: Case) -> float | None:
+    """How many times the speed of the fastest peer we have."""
     best = results.fastest(case, [setting.name for setting in PEERS])
     ours = results.seconds(case, OURS.name)
-    if best is None or ours is None:
+    return None if best is None or ours is None else best[1] / ours
+
+
+def _ratio(results: Results, case: Case) -> str:
+    ratio = speed(results, case)
+    if ratio is None:
         return "n/a"
-    color = "green" if best[1] >= ours else "red"
-    return f"[{color}]{best[1] / ours:.2f}x[/]"
+    color = "green" if ratio >= 1 else "red"
+    return f"[{color}]{ratio:.2f}x[/]"
 
 
 def _share(floor: float, seconds: float | None) -> str:

@@ -99,11 +99,6 @@ def _select(cases: Sequence[Case], pass_: str, dtype: str, order: str) -> list[C
     return [case for case in cases if (case.pass_, case.dtype, case.order) == wanted]
 
 
-def _title(case: Case) -> str:
-    threads = f"{case.threads} thread{'s' if case.threads > 1 else ''}"
-    return f"{case.pass_} {case.dtype} {case.order.upper()}, {threads}"
-
-
 def _short(case: Case) -> str:
     return f"{case.layer.name} batch {case.batch}"
 
@@ -126,7 +121,7 @@ def _against_peers(
     cases = _select(cases, target.pass_, target.dtype, target.order)
     if not cases:
         return
-    title = f"{_title(cases[0])}: times the fastest peer's speed"
+    title = f"{cases[0].kind}: times the fastest peer's speed"
     failure = _failed(results, cases, OURS.name, title)
     if failure is not None:
         yield failure
@@ -157,7 +152,7 @@ def _roofline(results: Results, cases: Sequence[Case], threads: int) -> Iterator
             chosen = [case for case in chosen if results.floor(case) >= SMALLEST_FLOOR]
             if not chosen:
                 continue
-            title = f"{_title(chosen[0])}: kernel's share of the roofline"
+            title = f"{chosen[0].kind}: kernel's share of the roofline"
             failure = _failed(results, chosen, KERNEL.name, title)
             if failure is not None:
                 yield failure
@@ -194,7 +189,7 @@ def _float16(results: Results, cases: Sequence[Case]) -> Iterator[Verdict]:
             mean = geometric_mean([ratio for ratio, _ in ratios])
             yield Verdict(
                 worst <= LARGEST_FLOAT16,
-                f"{_title(case)}: time over our bfloat16's: geomean {mean:.2f}x, worst "
+                f"{case.kind}: time over our bfloat16's: geomean {mean:.2f}x, worst "
                 f"{worst:.2f}x (target {LARGEST_FLOAT16:g}x) on {_short(case)}; {_count(ratios)}",
             )
 
@@ -210,7 +205,7 @@ def _tiny(results: Results, cases: Sequence[Case]) -> Iterator[Verdict]:
                 name = "operator" if setting is OURS else "tf.nn function"
                 yield Verdict(
                     ours / best[1] <= target,
-                    f"{_title(case)}: call of the {name} on {_short(case)}: {ours * 1e6:.1f} us, "
+                    f"{case.kind}: call of the {name} on {_short(case)}: {ours * 1e6:.1f} us, "
                     f"{ours / best[1]:.2f}x F.conv2d's (target {target:g}x)",
                 )
 
