@@ -6,9 +6,9 @@
 
 Every process takes its part of each batch, DistributedDataParallel averages the gradients, and the
 parameters come out as those of one process (to 1e-9 of the largest: float64, sums in another
-order).  A checkpoint is written as it goes; whoever starts again with the same ``--folder``, which
-all machines must see, goes on from there: give each of these commands a folder of its own.  The
-last one kills a process on the way.
+order).  The first process writes a checkpoint as it goes; whoever starts again with the same
+``--folder`` goes on from there: give each of these commands a folder of its own.  The last one
+kills a process on the way.
 
 The pictures are 200 of 25 x 25 pixels from scikit-image (``lfw_subset``), 40 of them kept for the
 test; the layers are ``tfcompat_dw.SeparableConv2D``, and group norms, which do not look at other
@@ -23,6 +23,7 @@ import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 try:
     import torch
@@ -64,7 +65,7 @@ def main() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     checkpoint = options.folder / "checkpoint.pt"
-    state = resume(checkpoint, model, optimizer)
+    state = resume(saved_state(checkpoint, rank, processes), model, optimizer)
     if state.step:
         console.print(f"going on from step {state.step} of {checkpoint}")
     parallel = DistributedDataParallel(model) if processes > 1 else model
@@ -172,11 +173,20 @@ def average(loss: Tensor, processes: int) -> float:
     return loss.item() / processes
 
 
-def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """From the checkpoint, if there is one."""
-    if not path.exists():
+def saved_state(path: Path, rank: int, processes: int) -> dict[str, Any] | None:
+    """The first process's checkpoint, for all of them: only it needs to see the folder."""
+    found = [torch.load(path, weights_only=True) if rank == 0 and path.exists() else None]
+    if processes > 1:
+        dist.broadcast_object_list(found)
+    return found[0]
+
+
+def resume(
+    saved: dict[str, Any] | None, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> State:
+    """From a checkpoint, if there is one."""
+    if saved is None:
         return State()
-    saved = torch.load(path, weights_only=True)
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     return State(saved["step"], saved["losses"])

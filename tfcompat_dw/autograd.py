@@ -1,4 +1,4 @@
-"""The derivatives: one ``torch.autograd.Function`` per operator, on the Autograd dispatch key.
+"""The derivatives: one ``torch.autograd`` Function per operator, on the Autograd dispatch key.
 
 The forward pass ``F(x, f)`` is linear in the input ``x`` and in the filter ``f``, and its two
 gradients are linear in their own arguments too, so the derivatives of each of the three are the
@@ -43,10 +43,13 @@ try:
         _set_fwd_grad_enabled,
     )
     from torch._functorch.utils import enable_single_level_autograd_function
+    from torch.autograd.function import _SingleLevelFunction
 
     forward_ad._current_level  # noqa: B018 - present or not is the question
     PRIVATE_NAMES_PRESENT = True
 except (ImportError, AttributeError):  # pragma: no cover - another PyTorch
+    from torch.autograd import Function as _SingleLevelFunction
+
     PRIVATE_NAMES_PRESENT = False
 
 
@@ -116,10 +119,15 @@ def call(op: Callable[..., Any], *args: Any) -> Tensor:
 # ---- the operators' derivatives ----------------------------------------------------------------
 
 
-class _Bilinear(torch.autograd.Function):
-    """What the four Functions share: they save their inputs and nothing else."""
+class _Bilinear(_SingleLevelFunction):
+    """What the Functions share: they save their inputs and nothing else.
+
+    The dispatcher takes transforms apart before it calls them, so they are Functions of a single
+    level: ``Function.apply`` would take them apart once more.
+    """
 
     op: Callable[..., Any]
+    _compiled_autograd_key = staticmethod(torch.autograd.Function._compiled_autograd_key)
 
     @classmethod
     def dispatch(cls, *args: Any) -> Any:
@@ -136,8 +144,7 @@ class _Bilinear(torch.autograd.Function):
 
     @classmethod
     def _apply(cls, args: Sequence[Any]) -> Any:
-        # Function.apply would bind the arguments by signature and refuse transforms: go below it
-        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
+        return cls.apply(*args)  # type: ignore[attr-defined]
 
     @classmethod
     def _apply_to_duals(cls, args: Sequence[Any]) -> Any:

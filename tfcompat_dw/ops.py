@@ -8,6 +8,7 @@ After import, ``torch.ops.tfcompat_dw`` holds ``depthwise_conv2d``,
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from tfcompat_dw import autograd, reference, vmap
+from tfcompat_dw import autograd, reference, sharding, vmap
 from tfcompat_dw.checks import CHECKS
 from tfcompat_dw.layout import channels_last_in_memory, empty_in_order
 from tfcompat_dw.padding import Window, at_least_zero
@@ -210,3 +211,5 @@ _library.impl("depthwise_conv2d", _autocast("cuda"), "AutocastCUDA")
 
 autograd.register(_library)
 vmap.register(_library)
+if sharding.DTENSOR in sys.modules:
+    sharding.register()

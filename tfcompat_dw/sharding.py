@@ -3,7 +3,12 @@
 Images may be sharded by batch or by channels, everything may be replicated; other placements are
 redistributed first.  Sums over a sharded batch (the filter and the bias gradient) are partial.
 Channels are sharded only where their number is a multiple of the mesh's size: otherwise shards of
-the input would not belong to shards of the output.
+the input would not belong to shards of the output.  (On a mesh of several dimensions any of them
+may shard channels, so all of them count.)
+
+Rules are registered when this package is imported after ``torch.distributed.tensor``, else by the
+first call.  One call cannot do so, because PyTorch does not ask: ``torch.ops.tfcompat_dw`` itself,
+in inference mode, as the very first; call :func:`register` before it.
 """
 
 from __future__ import annotations

@@ -101,6 +101,18 @@ def convolve_sharded(mesh: DeviceMesh, data_format: str, way: str, strides: int)
 
 
 @check
+def dtensor_in_inference_mode_by_the_operator_itself(mesh: DeviceMesh) -> None:
+    """The first check: nothing else has registered the rules."""
+    x, f, _ = operands("NHWC")
+    xs, fs = distribute_tensor(x, mesh, [Shard(0)]), distribute_tensor(f, mesh, [Replicate()])
+    window = ([1, 1], [1, 1, 1, 0], [1, 1], True)
+    with torch.inference_mode():
+        found = torch.ops.tfcompat_dw.depthwise_conv2d(xs, fs, None, *window)
+        expected = torch.ops.tfcompat_dw.depthwise_conv2d(x, f, None, *window)
+    assert_equal(found, expected, "the output")
+
+
+@check
 def dtensor_forward_and_backward(mesh: DeviceMesh) -> None:
     for data_format in ("NHWC", "NCHW"):
         for way in placements(data_format):
@@ -150,6 +162,54 @@ def dtensor_uneven_channels_are_gathered(mesh: DeviceMesh) -> None:
     fs, bs = (distribute_tensor(t, mesh, [Replicate()]) for t in (f, b))
     found = tfcompat_dw.depthwise_conv2d(sharded, fs, 1, "SAME", bias=bs)
     assert_equal(found, tfcompat_dw.depthwise_conv2d(x, f, 1, "SAME", bias=b), "the output")
+
+
+@check
+def dtensor_without_a_bias_and_with_an_uneven_batch(mesh: DeviceMesh) -> None:
+    x, f, _ = (t.clone().requires_grad_() for t in operands("NHWC"))
+    with torch.no_grad():
+        uneven = x[:3].clone()  # two images here, one there
+    uneven.requires_grad_()
+    xs = distribute_tensor(uneven.detach(), mesh, [Shard(0)]).requires_grad_()
+    fs = distribute_tensor(f.detach(), mesh, [Replicate()]).requires_grad_()
+    for image, filter in ((uneven, f), (xs, fs)):
+        tfcompat_dw.depthwise_conv2d(image, filter, 2, "SAME").pow(2).sum().backward()
+    assert_equal(xs.grad, uneven.grad, "the gradient of the input")
+    assert_equal(fs.grad, f.grad, "the gradient of the filter")
+
+
+@check
+def dtensor_partial_operands_are_summed_first(mesh: DeviceMesh) -> None:
+    x, f, b = operands("NHWC")
+    partial = DTensor.from_local(x * dist.get_rank(), mesh, [Partial()])  # 0 x + 1 x
+    fs, bs = (distribute_tensor(t, mesh, [Replicate()]) for t in (f, b))
+    found = tfcompat_dw.depthwise_conv2d(partial, fs, 1, "SAME", bias=bs)
+    assert_equal(found, tfcompat_dw.depthwise_conv2d(x, f, 1, "SAME", bias=b), "the output")
+
+
+@check
+def dtensor_on_a_mesh_of_two_dimensions(mesh: DeviceMesh) -> None:
+    """By batch along one and by channels along the other, whichever has the two processes."""
+    tensors = operands("NHWC")
+    leaves = [t.clone().requires_grad_() for t in tensors]
+    x, f, b = leaves
+    expected = tfcompat_dw.depthwise_conv2d(x, f, 1, "SAME", bias=b)
+    expected.pow(2).sum().backward()
+    channels = (Shard(3), Shard(2), Shard(0))
+    for shape in ((2, 1), (1, 2)):
+        grid = init_device_mesh("cpu", shape, mesh_dim_names=("batch", "channels"))
+        by_batch = (Shard(0), Replicate(), Replicate())
+        sharded = [
+            distribute_tensor(t, grid, list(places)).requires_grad_()
+            for t, *places in zip(tensors, by_batch, channels, strict=True)
+        ]
+        xs, fs, bs = sharded
+        found = tfcompat_dw.depthwise_conv2d(xs, fs, 1, "SAME", bias=bs)
+        found.pow(2).sum().backward()
+        assert found.placements == (Shard(0), Shard(3)), f"the output is {found.placements}"
+        assert_equal(found, expected, f"the output on {shape}")
+        for name, leaf, shard in zip(OPERANDS, leaves, sharded, strict=False):
+            assert_equal(shard.grad, leaf.grad, f"the gradient of the {name} on {shape}")
 
 
 def network() -> nn.Sequential:
