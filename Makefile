@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*.* csrc/cpu/*.* csrc/cuda/*.*) setup.py pyproject.toml
 CLANG_FORMATTED := $(wildcard csrc/*.* csrc/cpu/*.* csrc/cuda/*.* tests/kernels/*.cpp tests/kernels/*.h \
     tests/cuda/*.cpp tests/cuda/*.h)
+# The demo's network, and the last file of those that tests/real_files.py fetches.
 NETWORK := build/downloads/emotion_model.hdf5
+NETWORKS := build/downloads/yamnet/mini-test.wav
 STEP := tools/step
 # Stamps live in what they vouch for: without .venv, everything is made again.
 MADE := $(VENV)/.made
@@ -36,7 +38,7 @@ demo: $(BUILT)
 walkthrough: $(BUILT)
 	@$(BIN)/python examples/walkthrough.py
 
-test: $(TEST_PACKAGES) $(BUILT) $(NETWORK)
+test: $(TEST_PACKAGES) $(BUILT) $(NETWORK) $(NETWORKS)
 	$(BIN)/python -m pytest
 
 bench: $(BENCH_PACKAGES) $(BUILT)
@@ -89,3 +91,6 @@ $(BUILT): $(DEMO_PACKAGES) $(SOURCES)
 
 $(NETWORK): | $(BUILT)
 	@$(BIN)/python examples/demo.py --fetch-only
+
+$(NETWORKS): | $(BUILT)
+	@$(BIN)/python tests/real_files.py

