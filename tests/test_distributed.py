@@ -41,7 +41,18 @@ def faults() -> dict[str, str | None]:
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
+SIZE_FIRST = pytest.mark.xfail(
+    torch.__version__ < (2, 12), reason="DTensor wants a tensor as an operator's first argument"
+)
+
+
+def marked(name: str) -> Any:
+    """The checks that take one gradient alone, whose operator's first argument is a size."""
+    alone = name in ("dtensor_single_gradients", "dtensor_second_derivative")
+    return pytest.param(name, marks=SIZE_FIRST) if alone else name
+
+
+@pytest.mark.parametrize("name", map(marked, NAMES))
 def test_two_processes_agree_with_one(name: str, faults: dict[str, str | None]) -> None:
     assert faults[name] is None, faults[name]
 

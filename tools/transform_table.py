@@ -41,6 +41,17 @@ PyTorch {version}. `python tools/transform_table.py` writes this page from
 right:
 
 {faults}
+
+## Other releases of PyTorch
+
+`tools/check_torch VERSION` runs the tests of operators, derivatives, transforms, layers, swapped
+networks, DTensor, DDP and FSDP2 under another release with the module as it was built: one build
+serves all. With 2.12.0 and 2.14.1 all of them hold. With 2.10.0 and 2.11.0 all but three things do,
+which those releases themselves cannot: gradients leave compiled code in contiguous order, whatever
+order they had; a network that was compiled before `replace_depthwise` goes on with what it had;
+DTensor refuses operators whose first argument is a size, so the gradient of the input alone, or of
+the filter alone (both together work). With 2.10.0, non-strict `torch.export` of a residual block
+does not see that two sizes are equal.
 """
 
 
