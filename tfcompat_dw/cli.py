@@ -1,0 +1,334 @@
+"""The command line: ``tfcompat-dw inspect | port | compare``.
+
+Results go to stdout, talk and progress to stderr.  Exit codes: 0 all went well, 1 the file could
+not be read, ported or run, 2 the command line is wrong, 3 ``compare`` found that the port diverges.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+try:
+    import numpy as np
+    import typer
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"tfcompat-dw: {error}; pip install 'tfcompat_dw[port]'")
+
+from tfcompat_dw.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Trained TensorFlow and Keras networks in PyTorch, without TensorFlow.",
+)
+out = Console(highlight=False)
+talk = Console(stderr=True, highlight=False)
+DIVERGES = 3
+
+File = Annotated[
+    Path,
+    typer.Argument(
+        help="A Keras file (.keras, .h5, .hdf5, .weights.h5), the prefix of a TF checkpoint, a "
+        "SavedModel folder, or TensorFlow.js' model.json.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+
+
+class DataFormat(str, Enum):
+    """Where the channels of images are."""
+
+    channels_last = "channels_last"
+    channels_first = "channels_first"
+
+
+class Output(str, Enum):
+    """What ``port`` writes."""
+
+    safetensors = "safetensors"
+    py = "py"
+    pt2 = "pt2"
+    onnx = "onnx"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What is wrong with a file or a network is said in plain words, without a traceback."""
+    from tfcompat_dw.porting import PortError
+    from tfcompat_dw.porting.original import OriginalError
+
+    try:
+        yield
+    except (CheckpointError, PortError, OriginalError, ImportError, OSError) as error:
+        talk.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+# ---- inspect ---------------------------------------------------------------------------------
+
+
+@app.command()
+def inspect(
+    file: File,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    tensors: Annotated[bool, typer.Option(help="List the tensors, not only the layers.")] = True,
+) -> None:
+    """List what is in a file: its layers, depthwise ones marked, and its tensors.
+
+    Works for every file that can be read, whether its network can be ported or not.
+    """
+    with one_line_errors():
+        checkpoint = open_checkpoint(file)
+        described = description(checkpoint, tensors)
+    if as_json:
+        print(json.dumps(described, indent=2))
+        return
+    print_description(checkpoint, described)
+
+
+def description(checkpoint: Checkpoint, tensors: bool) -> dict[str, object]:
+    """What ``inspect --json`` prints."""
+    from tfcompat_dw.porting.describe import described_layers
+
+    names = checkpoint.variable_names()
+    infos = {key: checkpoint.info(key) for key in checkpoint}
+    result: dict[str, object] = {
+        "file": str(checkpoint.path),
+        "format": checkpoint.format,
+        "keras_version": checkpoint.keras_version(),
+        "parameters": sum(
+            info.elements for info in infos.values() if info.dtype.startswith(("float", "bfloat"))
+        ),
+        "layers": described_layers(checkpoint),
+    }
+    if tensors:
+        result["tensors"] = [
+            {
+                "name": key,
+                "shape": list(info.shape),
+                "dtype": info.dtype,
+                **({"variable": names[key]} if names.get(key, key) != key else {}),
+            }
+            for key, info in infos.items()
+        ]
+    return result
+
+
+def print_description(checkpoint: Checkpoint, described: dict[str, object]) -> None:
+    """As tables."""
+    version = described["keras_version"]
+    out.print(
+        f"[bold]{escape(str(checkpoint.path))}[/]: {checkpoint.format}"
+        + (f", Keras {escape(str(version))}" if version else "")
+        + f", {described['parameters']:,} numbers"
+    )
+    layers = described["layers"]
+    if isinstance(layers, list) and layers:
+        table = Table("layer", "class", "kernel", "strides", "padding", "mult", "weights", box=None)
+        for layer in layers:
+            style = "bold cyan" if layer["depthwise"] else ""
+            mark = "● " if layer["depthwise"] else "  "
+            cells = [layer.get(key, "") for key in ("kernel", "strides", "padding", "multiplier")]
+            table.add_row(
+                mark + escape(layer["name"]),
+                escape(layer["class"]),
+                *(escape(_cell(cell)) for cell in cells),
+                escape(", ".join(f"{k} {_cell(v)}" for k, v in layer["weights"].items())),
+                style=style,
+            )
+        out.print(table)
+        depthwise = sum(layer["depthwise"] for layer in layers)
+        out.print(f"{len(layers)} layers, {depthwise} of them depthwise (●)\n")
+    tensors = described.get("tensors")
+    if isinstance(tensors, list):
+        table = Table("tensor", "shape", "dtype", "variable", box=None)
+        for tensor in tensors:
+            name, variable = escape(tensor["name"]), escape(tensor.get("variable", ""))
+            table.add_row(name, _cell(tensor["shape"]), tensor["dtype"], variable)
+        out.print(table)
+        out.print(f"{len(tensors)} tensors")
+
+
+def _cell(value: object) -> str:
+    """``[3, 3]`` as ``3 x 3``."""
+    if isinstance(value, (list, tuple)) and all(isinstance(size, int) for size in value):
+        return " x ".join(map(str, value)) or "scalar"
+    return "" if value is None else str(value)
+
+
+# ---- port --------------------------------------------------------------------------------------
+
+
+@app.command()
+def port(
+    file: File,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write into.", show_default="beside FILE"),
+    ] = None,
+    write: Annotated[
+        list[Output] | None,
+        typer.Option(
+            help="What to write; give it several times. safetensors: the weights; py: the network "
+            "as a Python module that loads them; pt2: torch.export's program, any batch; onnx.",
+            show_default="all",
+        ),
+    ] = None,
+    data_format: Annotated[
+        DataFormat, typer.Option(help="Axes of the images that go in and come out.")
+    ] = DataFormat.channels_last,
+) -> None:
+    """Turn a Keras network into PyTorch: weights, code, an exported program, ONNX."""
+    from tfcompat_dw.porting import port_model
+    from tfcompat_dw.porting.write import write_port
+
+    with one_line_errors():
+        with talk.status(f"Porting {escape(file.name)}"):
+            model = port_model(file, data_format=data_format.value)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        talk.print(f"{escape(file.name)}: {len(list(model.children()))} layers, {count:,} weights")
+        folder = output or file.parent
+        for kind in write or list(Output):
+            with talk.status(f"Writing {kind.value}"):
+                path = write_port(model, folder / _stem(file), kind.value)
+            out.print(str(path), soft_wrap=True)
+
+
+def _stem(file: Path) -> str:
+    """The file's name as a Python module's."""
+    stem = file.name.partition(".")[0]
+    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in stem) or "network"
+    return f"_{name}" if name[0].isdigit() else name
+
+
+# ---- compare -----------------------------------------------------------------------------------
+
+
+@app.command()
+def compare(
+    file: File,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .safetensors file that `port` wrote: compare these weights.",
+            show_default="those of FILE",
+        ),
+    ] = None,
+    input: Annotated[
+        str, typer.Option(help="A picture, an array in a .npy file, or 'random'.")
+    ] = "random",
+    size: Annotated[
+        tuple[int, int],
+        typer.Option(help="Rows and columns where the network takes any.", metavar="H W"),
+    ] = (96, 96),
+    value_range: Annotated[
+        tuple[float, float],
+        typer.Option("--range", help="Values of a picture or of random input.", metavar="LOW HIGH"),
+    ] = (0.0, 1.0),
+    tolerance: Annotated[
+        float, typer.Option(help="Relative error from which a layer counts as diverging.")
+    ] = 1e-4,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page: error over depth, feature maps.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Run a network in Keras and its port in PyTorch, and compare every layer.
+
+    Needs Keras: the package keras (with TensorFlow), or tf_keras for older files. Names the first
+    layer that diverges and what it looks like; then the exit code is 3.
+    """
+    from tfcompat_dw.porting.compare import compare as compare_outputs
+    from tfcompat_dw.porting.original import open_original
+    from tfcompat_dw.porting.run import inputs_for, outputs_of, ported
+
+    with one_line_errors():
+        with talk.status("Porting"):
+            model = ported(file, weights)
+        with talk.status("Loading Keras"):
+            original = open_original(file)
+        inputs = inputs_for(original.input_shapes, input, size, value_range)
+        with talk.status(f"Running the original in {original.library}"):
+            theirs = original.layer_outputs(*inputs)
+        with talk.status("Running the port"):
+            ours = outputs_of(model, inputs)
+        try:
+            comparison = compare_outputs(ours, theirs, tolerance)
+        except ValueError as error:
+            talk.print(f"[bold red]error:[/] {escape(str(error))}")
+            raise typer.Exit(1) from error
+        if html is not None:
+            from tfcompat_dw.porting.report import page
+
+            shapes = ", ".join(" x ".join(map(str, array.shape)) for array in inputs)
+            facts = {"file": str(file), "original": original.library, "input": f"{input}, {shapes}"}
+            title = f"{file.name} and its port"
+            html.write_text(page(comparison, ours, theirs, title=title, facts=facts))
+            talk.print(f"page: {escape(str(html))}")
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "agrees": comparison.agrees,
+                    "first": comparison.first.name if comparison.first else None,
+                    "cause": comparison.cause or None,
+                    "only_original": list(comparison.only_original),
+                    "layers": [
+                        {
+                            "name": layer.name,
+                            "shape": list(layer.shape),
+                            "absolute": _json_number(layer.absolute),
+                            "relative": _json_number(layer.relative),
+                        }
+                        for layer in comparison.layers
+                    ],
+                },
+                indent=2,
+            )
+        )
+    else:
+        table = Table("layer", "output", "largest difference", "relative", box=None)
+        for layer in comparison.layers:
+            style = "red" if layer.diverges(tolerance) else ""
+            numbers = f"{layer.absolute:.1e}", f"{layer.relative:.1e}"
+            table.add_row(escape(layer.name), _cell(layer.shape), *numbers, style=style)
+        out.print(table)
+        if comparison.first is None:
+            worst = max(comparison.layers, key=lambda layer: layer.relative)
+            out.print(
+                f"all {len(comparison.layers)} layers agree; the worst, {escape(worst.name)}, to "
+                f"{worst.relative:.1e} of its largest value"
+            )
+        else:
+            out.print(
+                f"[bold red]the first layer that diverges:[/] {escape(comparison.first.name)}\n"
+                f"[bold red]likely cause:[/] {escape(comparison.cause)}"
+            )
+    if not comparison.agrees:
+        raise typer.Exit(DIVERGES)
+
+
+def _json_number(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if np.isfinite(value) else None
+
+
+def main() -> None:
+    """The program."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+"""The network that comes out: an ``nn.Module`` that runs a Keras graph, NHWC inside."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tfcompat_dw.layers import _DepthwiseConv, _SeparableConv
+
+DataFormat = Literal["channels_last", "channels_first"]
+LONGEST_NAME = 100
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What the network takes, in the order of its arguments."""
+
+    name: str
+    """Of the InputLayer."""
+    shape: tuple[int | None, ...] | None
+    """The batch first, channels last; None where any size is taken, or nothing is said."""
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A value that was computed before: an input of the network, or a result of a step."""
+
+    number: int
+    index: int = 0
+    """Which of several results."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a module."""
+
+    module: str
+    """Its attribute."""
+    name: str
+    """The layer's name in TensorFlow; of a second call with ``:1``."""
+    args: tuple[Any, ...]
+    """Structures with slots in them."""
+    kwargs: Mapping[str, Any]
+    output: int
+    """The number of the slot that it fills."""
+    spent: tuple[int, ...] = ()
+    """Slots that nothing after it reads."""
+
+
+class PortedModel(nn.Module):
+    """A Keras network as PyTorch modules, which :func:`~tfcompat_dw.porting.port_model` makes.
+
+    Its children are the network's layers under their TensorFlow names (characters that Python's
+    names do not have replaced by ``_``), nested models are children of this class.  It is called
+    like the original: with its inputs in order, with keyword arguments named after its input
+    layers, or with one list or dict of them.  It returns what the original returns: a tensor, a
+    list or a dict.  Images are ``[n, h, w, c]`` unless it was ported with
+    ``data_format="channels_first"``: then those that go in and come out are ``[n, c, h, w]``, and
+    inside they remain channels-last (views: nothing is copied).
+
+    Attributes:
+        inputs: the inputs' names, shapes and dtypes.
+        tf_names: from a child's attribute to the layer's name in TensorFlow.
+        data_format: of what goes in and comes out.
+    """
+
+    inputs: tuple[ModelInput, ...]
+    tf_names: dict[str, str]
+    data_format: DataFormat
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Sequence[ModelInput],
+        modules: Mapping[str, nn.Module],
+        tf_names: Mapping[str, str],
+        steps: Sequence[Step],
+        outputs: Any,
+        *,
+        pinned: Mapping[str, bool] | None = None,
+        data_format: DataFormat = "channels_last",
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.inputs = tuple(inputs)
+        self.tf_names = dict(tf_names)
+        self.data_format = data_format
+        self.steps = tuple(steps)
+        self.output_structure = outputs
+        self._modes = dict(pinned or {})
+        for attribute, module in modules.items():
+            self.add_module(attribute, module)
+
+    # -- calls
+
+    def forward(self, *inputs: Any, **named: Tensor) -> Any:
+        """The network's outputs.
+
+        Args:
+            *inputs: the inputs in order, or one list or dict of them.
+            **named: inputs by the names of their input layers.
+
+        Raises:
+            TypeError: an input is missing or unknown.
+        """
+        values = [self._prepared(*pair) for pair in self._in_order(inputs, named)]
+        outputs = self._run(values, None, "")
+        return self._map_outputs(outputs)
+
+    def layer_outputs(self, *inputs: Any, **named: Tensor) -> dict[str, Tensor]:
+        """The output of every layer by its TensorFlow name, in the order of computation.
+
+        Layers of a nested model are ``outer/inner``; the second call of a shared layer is
+        ``name:1``, the second output of a layer ``name.1``.  All of them are channels-last.  A
+        ZeroPadding2D that became a part of the convolution behind it has none.
+        """
+        found: dict[str, Tensor] = {}
+        values = [self._prepared(*pair) for pair in self._in_order(inputs, named)]
+        self._run(values, found, "")
+        return found
+
+    def _in_order(
+        self, inputs: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> list[tuple[ModelInput, Any]]:
+        """Each input with its value."""
+        if len(inputs) == 1 and not named:
+            only = inputs[0]
+            if isinstance(only, Mapping):
+                named, inputs = self._by_name(only), ()
+            elif isinstance(only, (list, tuple)):
+                inputs = tuple(flat(only))
+        names = [one.name for one in self.inputs]
+        if len(inputs) > len(names):
+            raise TypeError(f"the network takes {len(names)} inputs {names}; got {len(inputs)}")
+        given = dict(zip(names, inputs, strict=False))
+        for name, value in named.items():
+            if name not in names or name in given:
+                problem = "given twice" if name in given else "unknown"
+                raise TypeError(f"input {name!r} is {problem}; the network takes {names}")
+            given[name] = value
+        if len(given) < len(names):
+            missing = [name for name in names if name not in given]
+            raise TypeError(f"inputs {missing} are missing; the network takes {names}")
+        return [(one, given[one.name]) for one in self.inputs]
+
+    def _by_name(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A dict whose keys are no input layers' names is taken in the order of sorted keys."""
+        if set(given) <= {one.name for one in self.inputs}:
+            return given
+        values = flat(given)
+        return {one.name: value for one, value in zip(self.inputs, values, strict=False)}
+
+    def _prepared(self, about: ModelInput, value: Any) -> Any:
+        """Channels last, and integers as numbers where the network computes with numbers."""
+        if not isinstance(value, Tensor):
+            return value
+        if self.data_format == "channels_first":
+            value = channels_last(value)
+        if about.dtype.startswith(("float", "bfloat")) and not value.is_floating_point():
+            return value.to(self._float())
+        return value
+
+    def _float(self) -> torch.dtype:
+        """The type in which it computes."""
+        for parameter in self.parameters():
+            if parameter.is_floating_point():
+                return parameter.dtype
+        return torch.get_default_dtype()
+
+    def _run(self, values: list[Any], found: dict[str, Tensor] | None, prefix: str) -> Any:
+        slots: dict[int, Any] = dict(enumerate(values))
+        for step in self.steps:
+            module = getattr(self, step.module)
+            args = [_filled(argument, slots) for argument in step.args]
+            kwargs = {key: _filled(value, slots) for key, value in step.kwargs.items()}
+            if found is not None and isinstance(module, PortedModel):
+                result = module._recorded(args, kwargs, found, f"{prefix}{step.name}/")
+            else:
+                result = module(*args, **kwargs)
+            if found is not None:
+                _record(found, prefix + step.name, result)
+            for number in step.spent:
+                del slots[number]
+            slots[step.output] = result
+        return _filled(self.output_structure, slots)
+
+    def _recorded(
+        self, args: list[Any], kwargs: dict[str, Any], found: dict[str, Tensor], prefix: str
+    ) -> Any:
+        values = [self._prepared(*pair) for pair in self._in_order(tuple(args), kwargs)]
+        return self._run(values, found, prefix)
+
+    def _map_outputs(self, outputs: Any) -> Any:
+        if self.data_format == "channels_last":
+            return outputs
+        if isinstance(outputs, Tensor):
+            return channels_first(outputs)
+        if isinstance(outputs, (list, tuple)):
+            return type(outputs)(self._map_outputs(output) for output in outputs)
+        if isinstance(outputs, dict):
+            return {key: self._map_outputs(output) for key, output in outputs.items()}
+        return outputs
+
+    # -- training and evaluation
+
+    def train(self, mode: bool = True) -> PortedModel:
+        """Sets the mode of all layers but those whose mode the original fixes.
+
+        Those are the ones that it calls with ``training=False``, and batch normalizations with
+        ``trainable=False``, which keep their statistics in TensorFlow.
+        """
+        super().train(mode)
+        for attribute, fixed in self._modes.items():
+            getattr(self, attribute).train(fixed)
+        return self
+
+    # -- printing
+
+    def __repr__(self) -> str:
+        """One line per layer."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        head = f"{type(self).__name__} {_line(self.name)}: {len(self.tf_names)} layers, {count:,} "
+        return "\n".join([f"{head}parameters, {self.data_format}", *self._lines("  ")])
+
+    def _lines(self, indent: str) -> Iterable[str]:
+        width = min(40, max((len(name) for name in self.tf_names.values()), default=0))
+        sources = {number: one.name for number, one in enumerate(self.inputs)}
+        above = self.inputs[-1].name if len(self.inputs) == 1 else ""
+        shown: set[str] = set()
+        for step in self.steps:
+            module = getattr(self, step.module)
+            comes_from = [sources[number] for number in _numbers((step.args, step.kwargs))]
+            where = "" if comes_from == [above] else f"  <- {', '.join(map(_line, comes_from))}"
+            about = "the same again" if step.module in shown else _described(module)
+            yield f"{indent}{_line(step.name):{width}}  {about}{where}"
+            if isinstance(module, PortedModel) and step.module not in shown:
+                yield from module._lines(indent + "  ")
+            shown.add(step.module)
+            above = sources[step.output] = step.name
+
+
+def _line(name: str) -> str:
+    """A name from a file in one line."""
+    return name if name.isprintable() and len(name) < LONGEST_NAME else repr(name[:LONGEST_NAME])
+
+
+def _described(module: nn.Module) -> str:
+    if isinstance(module, PortedModel):
+        return f"{type(module).__name__} of {len(module.tf_names)} layers"
+    text = re.sub(r"\s+", " ", repr(module))
+    for inner in module.modules():
+        if isinstance(inner, (_DepthwiseConv, _SeparableConv)):
+            return f"{text}  [depthwise {_window(inner)}]"
+        if isinstance(inner, nn.Conv2d) and inner.groups == inner.in_channels > 1:
+            return f"{text}  [depthwise]"
+    return text
+
+
+def _window(layer: _DepthwiseConv | _SeparableConv) -> str:
+    kernel, strides = ("x".join(map(str, sizes)) for sizes in (layer.kernel_size, layer.strides))
+    return (
+        f"kernel {kernel}, stride {strides}, padding {layer.padding}, "
+        f"multiplier {layer.depth_multiplier}"
+    )
+
+
+# ---- structures --------------------------------------------------------------------------------
+
+
+def _filled(structure: Any, slots: Mapping[int, Any]) -> Any:
+    """The structure with values in the places of slots."""
+    if isinstance(structure, Slot):
+        return _picked(slots[structure.number], structure.index)
+    if isinstance(structure, list):
+        return [_filled(element, slots) for element in structure]
+    if isinstance(structure, tuple):
+        return tuple([_filled(element, slots) for element in structure])
+    if isinstance(structure, dict):
+        return {key: _filled(value, slots) for key, value in structure.items()}
+    return structure
+
+
+def _picked(value: Any, index: int) -> Any:
+    if isinstance(value, Tensor):
+        if index:
+            raise IndexError(f"output {index} of a layer that has one")
+        return value
+    return flat(value)[index]
+
+
+def flat(structure: Any) -> list[Any]:
+    """The leaves in Keras' order: dicts by sorted keys."""
+    if isinstance(structure, (list, tuple)):
+        return [leaf for element in structure for leaf in flat(element)]
+    if isinstance(structure, Mapping):
+        return [leaf for key in sorted(structure) for leaf in flat(structure[key])]
+    return [structure]
+
+
+def _numbers(structure: Any) -> list[int]:
+    """The slots in a structure."""
+    if isinstance(structure, (list, tuple)):
+        return [number for element in structure for number in _numbers(element)]
+    if isinstance(structure, Mapping):
+        return [number for value in structure.values() for number in _numbers(value)]
+    return [structure.number] if isinstance(structure, Slot) else []
+
+
+def _record(found: dict[str, Tensor], name: str, result: Any) -> None:
+    for index, tensor in enumerate(flat(result)):
+        if isinstance(tensor, Tensor):
+            found[name + (f".{index}" if index else "")] = tensor
+
+
+def channels_last(image: Tensor) -> Tensor:
+    """``[n, c, ...]`` as ``[n, ..., c]``, a view; tensors of rank 3 to 5 are images."""
+    return image.movedim(1, -1) if 3 <= image.dim() <= 5 else image
+
+
+def channels_first(image: Tensor) -> Tensor:
+    """``[n, ..., c]`` as ``[n, c, ...]``, a view."""
+    return image.movedim(-1, 1) if 3 <= image.dim() <= 5 else image
+
+
+def with_spent(steps: Sequence[Step], outputs: Any, inputs: int) -> list[Step]:
+    """The steps, each with the slots that are read for the last time."""
+    last = dict.fromkeys(range(inputs), -1)
+    for place, step in enumerate(steps):
+        for number in _numbers((step.args, step.kwargs)):
+            last[number] = place
+    kept = set(_numbers(outputs))
+    spent: dict[int, list[int]] = {}
+    for number, place in last.items():
+        if place >= 0 and number not in kept:
+            spent.setdefault(place, []).append(number)
+    return [
+        Step(
+            step.module, step.name, step.args, step.kwargs, step.output, tuple(spent.get(place, ()))
+        )
+        for place, step in enumerate(steps)
+    ]
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def attribute_names(names: Iterable[str]) -> dict[str, str]:
+    """From layers' names to attributes: Python's names, unique, none of a module's own."""
+    taken: set[str] = set()
+    found = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9_]", "_", name[:LONGEST_NAME]) or "layer"
+        if plain[0].isdigit():
+            plain = f"_{plain}"
+        if keyword.iskeyword(plain) or keyword.issoftkeyword(plain) or plain in _RESERVED:
+            plain += "_"
+        attribute, number = plain, 1
+        while attribute in taken or attribute in _RESERVED:
+            attribute, number = f"{plain}_{number}", number + 1
+        taken.add(attribute)
+        found[name] = attribute
+    return found
+
+
+_RESERVED = frozenset(
+    {*dir(PortedModel("", [], {}, {}, [], None)), *PortedModel.__annotations__, "name", "steps"}
+)
+"""What a layer's name must not hide."""

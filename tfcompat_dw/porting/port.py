@@ -1,0 +1,443 @@
+"""``port_model``: from a Keras file to an ``nn.Module``."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tfcompat_dw.checkpoint import open_checkpoint
+from tfcompat_dw.checkpoint.base import Checkpoint
+from tfcompat_dw.porting.config import (
+    Call,
+    Layer,
+    Network,
+    TensorRef,
+    keras_major_of,
+    map_references,
+    parse_network,
+    references,
+    shown,
+)
+from tfcompat_dw.porting.graph import TAKE_PADDING, Node, fold_paddings, ordered_nodes
+from tfcompat_dw.porting.layer import Builder, LayerSpec, PortError, UnsupportedLayerError
+from tfcompat_dw.porting.model import (
+    DataFormat,
+    ModelInput,
+    PortedModel,
+    Slot,
+    Step,
+    attribute_names,
+    with_spent,
+)
+from tfcompat_dw.porting.operations import Operation, operation_of
+from tfcompat_dw.porting.weights import FileVariable, Path, assign, pairs_of, variables_by_layer
+
+MOST_PROBLEMS = 20
+"""That one message lists."""
+
+
+def port_model(
+    path: str | os.PathLike[str],
+    *,
+    data_format: DataFormat = "channels_last",
+    layers: Mapping[str, Builder] | None = None,
+    dtype: torch.dtype | None = None,
+) -> PortedModel:
+    """A trained Keras network as a PyTorch module, without Keras or TensorFlow.
+
+    The module computes what Keras computes, layer by layer, and trains like Keras: batch
+    normalizations with TensorFlow's epsilon, momentum and variance, layers with
+    ``trainable=False`` frozen.  Its ``state_dict`` has the layers' TensorFlow names.
+
+    Args:
+        path: a Keras model of any version: ``.keras``, ``.h5``, ``.hdf5``; Sequential or
+            Functional, nested as deep as you like.
+        data_format: ``"channels_last"``: images are ``[n, h, w, c]``, as in Keras.
+            ``"channels_first"``: those that go in and come out are ``[n, c, h, w]``.
+        layers: builders for classes of layers that this package does not have, or that are to be
+            replaced: from the class' name to a function of a
+            :class:`~tfcompat_dw.porting.layer.LayerSpec` that returns the module.  Its variables
+            are loaded if the module has ``tf_weights()``.
+        dtype: of the parameters; float32 if None.
+
+    Returns:
+        The network in evaluation mode: ``print`` it to see its layers, ``.train()`` it to go on
+        training.
+
+    Raises:
+        PortError: layers that cannot be carried over, all of them in one message; a description
+            that contradicts itself; variables that do not fit their layers.
+        CheckpointError: the file is missing or damaged.
+
+    Example:
+        >>> model = tfcompat_dw.port_model("mobilenet.h5")
+        >>> features = model(images)  # float32 [n, 224, 224, 3]
+        >>> print(model)
+
+        A layer of your own::
+
+            class Scale(nn.Module):
+                def __init__(self, channels):
+                    super().__init__()
+                    self.gamma = nn.Parameter(torch.ones(channels))
+
+                def forward(self, x):
+                    return x * self.gamma
+
+                def tf_weights(self):
+                    return [TfWeight("gamma", self.gamma)]
+
+            port_model("net.keras", layers={"Scale": lambda spec: Scale(spec.config["channels"])})
+    """
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(
+            f"data_format must be 'channels_last' or 'channels_first'; got {data_format!r}"
+        )
+    checkpoint = open_checkpoint(path)
+    try:
+        return _port(checkpoint, data_format, layers or {}, dtype)
+    except PortError as error:
+        raise PortError(f"{checkpoint.path}: {error}") from error.__cause__
+
+
+def _port(
+    checkpoint: Checkpoint,
+    data_format: DataFormat,
+    layers: Mapping[str, Builder],
+    dtype: torch.dtype | None,
+) -> PortedModel:
+    config = checkpoint.model_config()
+    if config is None:
+        raise PortError(
+            f"this {checkpoint.format} has variables, but no description of a network; build the "
+            f"network as a torch.nn.Module and use load_tf_weights"
+        )
+    ported = port_network(config, checkpoint, data_format, layers)
+    for pair in ported.pairs:
+        assign(pair.weight, checkpoint[pair.variable.key])
+    model = ported.model.eval()
+    return model if dtype is None else model.to(dtype)
+
+
+@dataclass(frozen=True)
+class WeightPair:
+    """A weight of a module and its variable in the file."""
+
+    weight: Any
+    variable: FileVariable
+
+
+@dataclass(frozen=True)
+class Ported:
+    """A network without its values, and where they are."""
+
+    model: PortedModel
+    pairs: list[WeightPair]
+
+
+def port_network(
+    config: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    data_format: DataFormat = "channels_last",
+    layers: Mapping[str, Builder] | None = None,
+) -> Ported:
+    """The modules that a description asks for, and their variables in the file.
+
+    Raises:
+        PortError: all that stands in the way.
+    """
+    major = keras_major_of(checkpoint.keras_version())
+    network = parse_network(config, major)
+    variables, problems = variables_by_layer(network, checkpoint)
+    port = _Port(major, variables, layers or {}, problems)
+    model = port.network(network, (), data_format)
+    if port.problems:
+        raise PortError(_listed(port.problems))
+    return Ported(model, port.pairs)
+
+
+def _listed(problems: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(problems))
+    lines = [f"\n  - {problem}" for problem in unique[:MOST_PROBLEMS]]
+    if len(unique) > MOST_PROBLEMS:
+        lines.append(f"\n  ... and {len(unique) - MOST_PROBLEMS} more")
+    return "the network cannot be carried over:" + "".join(lines)
+
+
+class _Port:
+    """Builds modules, and collects what is wrong."""
+
+    def __init__(
+        self,
+        keras_major: int,
+        variables: Mapping[Path, list[FileVariable]],
+        layers: Mapping[str, Builder],
+        problems: list[str],
+    ) -> None:
+        self.keras_major = keras_major
+        self.variables = variables
+        self.hooks = layers
+        self.problems = problems
+        self.pairs: list[WeightPair] = []
+
+    # -- a model
+
+    def network(
+        self,
+        network: Network,
+        path: Path,
+        data_format: DataFormat = "channels_last",
+        trainable: bool = True,
+    ) -> PortedModel:
+        """A model and everything in it."""
+        place = f"the model {shown('/'.join(path))}" if path else "the model"
+        foldable = frozenset() if "ZeroPadding2D" in self.hooks else TAKE_PADDING - set(self.hooks)
+        network = fold_paddings(network, foldable)
+        nodes = ordered_nodes(network, place)
+        trainable = trainable and network.trainable
+        modules = self._modules(nodes, path, trainable)
+        attributes = attribute_names(modules)
+        inputs = [_input(network.layer(ref.layer)) for ref in references(network.inputs)]
+        slots = {(ref.layer, 0): number for number, ref in enumerate(references(network.inputs))}
+        steps = [self._step(node, modules, attributes, slots, path) for node in nodes]
+        outputs = map_references(network.outputs, lambda ref: self._slot(ref, slots, place))
+        return PortedModel(
+            network.name,
+            inputs,
+            {attributes[name]: module for name, module in modules.items()},
+            {attribute: name for name, attribute in attributes.items()},
+            with_spent(steps, outputs, len(inputs)),
+            outputs,
+            pinned=self._pinned(nodes, attributes, path, trainable),
+            data_format=data_format,
+        )
+
+    def _modules(self, nodes: Sequence[Node], path: Path, trainable: bool) -> dict[str, nn.Module]:
+        """By the layer's name; an operation has one for each of its calls."""
+        modules: dict[str, nn.Module] = {}
+        for node in nodes:
+            name = _module_name(node, self.hooks)
+            if name not in modules:
+                modules[name] = self._module(node, (*path, node.layer.name), trainable)
+        return modules
+
+    def _module(self, node: Node, path: Path, trainable: bool) -> nn.Module:
+        layer = node.layer
+        if layer.network is not None:
+            return self.network(layer.network, path, trainable=trainable)
+        place = _place(layer, path)
+        try:
+            if _is_operation(layer, self.hooks):
+                return operation_of(layer, node.call)
+            module = self._built(layer, path)
+        except UnsupportedLayerError as error:
+            self.problems.append(f"{place}: {error}")
+            return nn.Identity()
+        pairs, wrong = pairs_of(module, self.variables.get(path, []), place)
+        self.pairs += [WeightPair(*pair) for pair in pairs]
+        self.problems += wrong
+        if not (trainable and layer.trainable):
+            module.requires_grad_(False)
+        return module
+
+    # -- a layer
+
+    def _built(self, layer: Layer, path: Path) -> nn.Module:
+        if layer.refusal is not None and layer.class_name not in self.hooks:
+            raise UnsupportedLayerError(_with_remedy(layer, layer.refusal))
+        shapes = {one.name: one.shape for one in self.variables.get(path, [])}
+        spec = LayerSpec(layer.class_name, layer.name, layer.config, shapes, self.keras_major)
+        hook = self._hook(layer)
+        if hook is not None:
+            return hook(spec)
+        builder = _builders().get(layer.class_name)
+        if builder is None:
+            raise UnsupportedLayerError(_with_remedy(layer, "this class is not supported"))
+        _check_sizes(builder, spec)
+        return _call(builder, spec)
+
+    def _hook(self, layer: Layer) -> Builder | None:
+        for name in (layer.original_class, layer.class_name):
+            if name in self.hooks:
+                return self.hooks[name]
+        return self.hooks.get(_function_name(layer)) if layer.operation else None
+
+    # -- a call
+
+    def _step(
+        self,
+        node: Node,
+        modules: Mapping[str, nn.Module],
+        attributes: Mapping[str, str],
+        slots: dict[tuple[str, int], int],
+        path: Path,
+    ) -> Step:
+        layer, name = node.layer, _module_name(node, self.hooks)
+        module, place = modules[name], _place(layer, (*path, layer.name))
+        call = _without_mode(node.call)
+        if isinstance(module, Operation):
+            call = Call(tuple(module.refs))
+        elif layer.operation is None:
+            self._check_call(module, call, place)
+        args, kwargs = map_references(
+            (call.args, dict(call.kwargs)), lambda ref: self._slot(ref, slots, place)
+        )
+        output = len(slots)
+        slots[layer.name, node.number] = output
+        shown_name = layer.name + (f":{node.number}" if node.number else "")
+        return Step(attributes[name], shown_name, args, kwargs, output)
+
+    def _slot(self, ref: TensorRef, slots: Mapping[tuple[str, int], int], place: str) -> Slot:
+        number = slots.get((ref.layer, ref.call))
+        if number is None:
+            raise PortError(f"{place}: takes {shown(ref.layer)}, which is no input of its model")
+        return Slot(number, ref.index)
+
+    def _check_call(self, module: nn.Module, call: Call, place: str) -> None:
+        """Arguments that the module would not take stop the port, not the first call."""
+        if isinstance(module, (PortedModel, nn.Identity)):
+            if call.kwargs:
+                names = ", ".join(map(shown, call.kwargs))
+                self.problems.append(f"{place}: is called with {names}, which is not supported")
+            return
+        try:
+            inspect.signature(module.forward).bind(*call.args, **call.kwargs)
+        except TypeError as error:
+            self.problems.append(f"{place}: is called with arguments not supported ({error})")
+
+    # -- modes
+
+    def _pinned(
+        self, nodes: Sequence[Node], attributes: Mapping[str, str], path: Path, trainable: bool
+    ) -> dict[str, bool]:
+        """Modules whose mode ``train()`` must not change."""
+        modes: dict[str, set[bool | None]] = {}
+        for node in nodes:
+            name = _module_name(node, self.hooks)
+            modes.setdefault(name, set()).add(self._mode(node, trainable))
+        for name, found in modes.items():
+            if len(found) > 1:
+                warnings.warn(
+                    f"layer {shown('/'.join((*path, name)))} is called with training=True or False "
+                    f"in one place and not in another; in training it follows the whole model in "
+                    f"all of them",
+                    stacklevel=2,
+                )
+        return {
+            attributes[name]: mode
+            for name, found in modes.items()
+            for mode in found
+            if mode is not None and len(found) == 1
+        }
+
+    def _mode(self, node: Node, trainable: bool) -> bool | None:
+        layer = node.layer
+        if self.keras_major < 2:
+            return None
+        if layer.class_name == "BatchNormalization" and not (trainable and layer.trainable):
+            return False
+        if self.keras_major == 3:
+            return None  # Keras 3 puts the model's mode in the place of what the call says
+        training = node.call.kwargs.get("training")
+        return bool(training) if isinstance(training, (bool, int)) else None
+
+
+# ---- pieces --------------------------------------------------------------------------------------
+
+
+def _builders() -> Mapping[str, Builder]:
+    from tfcompat_dw.porting.layers import BUILDERS
+
+    return BUILDERS
+
+
+def _call(builder: Builder, spec: LayerSpec) -> nn.Module:
+    try:
+        return builder(spec)
+    except UnsupportedLayerError:
+        raise
+    except Exception as error:  # a config may hold anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UnsupportedLayerError(f"its description is not understood ({reason})") from error
+
+
+def _check_sizes(builder: Builder, spec: LayerSpec) -> None:
+    """Builds it without memory first: a description may ask for more than the file holds."""
+    with torch.device("meta"):
+        module = _call(builder, spec)
+    wanted = [weight.tf_shape for weight in getattr(module, "tf_weights", list)()]
+    given = list(spec.weights.values())
+    if not wanted or all(shape in given for shape in wanted):
+        return
+    raise UnsupportedLayerError(
+        f"its variables have shapes {_shapes(given)} in the file, {_shapes(wanted)} by its "
+        f"description"
+    )
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes[:6])) + (", ..." if len(shapes) > 6 else "") or "none"
+
+
+def _is_operation(layer: Layer, hooks: Mapping[str, Builder]) -> bool:
+    return layer.operation is not None and _function_name(layer) not in hooks
+
+
+def _function_name(layer: Layer) -> str:
+    """``tf.image.resize``, ``Resize`` of Keras 3."""
+    operation = layer.operation or ""
+    return operation if operation.startswith("tf.") else operation.partition(".")[2]
+
+
+def _module_name(node: Node, hooks: Mapping[str, Builder]) -> str:
+    again = node.number and _is_operation(node.layer, hooks)
+    return f"{node.layer.name}:{node.number}" if again else node.layer.name
+
+
+def _place(layer: Layer, path: Path) -> str:
+    return f"layer {shown('/'.join(path))} ({shown(layer.original_class or layer.class_name)})"
+
+
+def _with_remedy(layer: Layer, reason: str) -> str:
+    name = shown(layer.class_name)
+    return f"{reason}; give a builder for it: port_model(..., layers={{{name}: builder}})"
+
+
+def _without_mode(call: Call) -> Call:
+    """Without what says how to run, not on what; and without masks that are none."""
+    kwargs = {
+        key: value
+        for key, value in call.kwargs.items()
+        if key != "training" and not (value is None and key in _MAY_BE_NONE)
+    }
+    return Call(call.args, kwargs)
+
+
+_MAY_BE_NONE = frozenset({"mask", "name", "initial_state", "constants", "attention_mask"})
+
+
+def _input(layer: Layer) -> ModelInput:
+    shape, dtype = layer.config.get("batch_shape"), layer.config.get("dtype")
+    sizes = tuple(_size(size) for size in shape) if isinstance(shape, list) else None
+    return ModelInput(layer.name, sizes, dtype if isinstance(dtype, str) else "float32")
+
+
+def _size(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def modules_with_weights(model: PortedModel, path: Path = ()) -> Iterator[tuple[Path, nn.Module]]:
+    """Every layer's module by its TensorFlow names."""
+    for attribute, name in model.tf_names.items():
+        module = getattr(model, attribute)
+        if isinstance(module, PortedModel):
+            yield from modules_with_weights(module, (*path, name))
+        else:
+            yield (*path, name), module
