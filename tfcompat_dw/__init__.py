@@ -22,6 +22,7 @@ from tfcompat_dw.layers import (
     SeparableConv1D,
     SeparableConv2D,
 )
+from tfcompat_dw.porting import port_model
 from tfcompat_dw.replace import replace_depthwise
 
 try:
@@ -37,6 +38,7 @@ __all__ = [
     "depthwise_conv2d",
     "depthwise_conv2d_backprop_filter",
     "depthwise_conv2d_backprop_input",
+    "port_model",
     "replace_depthwise",
     "separable_conv2d",
     "show_config",

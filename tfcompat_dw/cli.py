@@ -7,12 +7,15 @@ not be read, ported or run, 2 the command line is wrong, 3 ``compare`` found tha
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from math import prod
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 try:
     import numpy as np
@@ -32,7 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Trained TensorFlow and Keras networks in PyTorch, without TensorFlow.",
 )
-out = Console(highlight=False)
+WIDE = 160
+"""Columns of a table that goes into a file or a pipe."""
+out = Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else WIDE)
 talk = Console(stderr=True, highlight=False)
 DIVERGES = 3
 
@@ -132,39 +137,57 @@ def print_description(checkpoint: Checkpoint, described: dict[str, object]) -> N
     out.print(
         f"[bold]{escape(str(checkpoint.path))}[/]: {checkpoint.format}"
         + (f", Keras {escape(str(version))}" if version else "")
-        + f", {described['parameters']:,} numbers"
+        + f", {described['parameters']:,} numbers\n"
     )
-    layers = described["layers"]
+    layers, tensors = described["layers"], described.get("tensors")
     if isinstance(layers, list) and layers:
-        table = Table("layer", "class", "kernel", "strides", "padding", "mult", "weights", box=None)
-        for layer in layers:
-            style = "bold cyan" if layer["depthwise"] else ""
-            mark = "● " if layer["depthwise"] else "  "
-            cells = [layer.get(key, "") for key in ("kernel", "strides", "padding", "multiplier")]
-            table.add_row(
-                mark + escape(layer["name"]),
-                escape(layer["class"]),
-                *(escape(_cell(cell)) for cell in cells),
-                escape(", ".join(f"{k} {_cell(v)}" for k, v in layer["weights"].items())),
-                style=style,
-            )
-        out.print(table)
-        depthwise = sum(layer["depthwise"] for layer in layers)
-        out.print(f"{len(layers)} layers, {depthwise} of them depthwise (●)\n")
-    tensors = described.get("tensors")
+        print_layers(layers)
     if isinstance(tensors, list):
-        table = Table("tensor", "shape", "dtype", "variable", box=None)
-        for tensor in tensors:
-            name, variable = escape(tensor["name"]), escape(tensor.get("variable", ""))
-            table.add_row(name, _cell(tensor["shape"]), tensor["dtype"], variable)
-        out.print(table)
-        out.print(f"{len(tensors)} tensors")
+        print_tensors(tensors)
+
+
+def print_layers(layers: list[dict[str, Any]]) -> None:
+    """Depthwise ones marked."""
+    table = _table("layer", "class", "kernel", "strides", "padding", "mult", "numbers")
+    for layer in layers:
+        cells = [_cell(layer[key]) for key in ("kernel", "strides", "padding", "multiplier")]
+        numbers = sum(prod(shape) for shape in layer["weights"].values())
+        table.add_row(
+            ("● " if layer["depthwise"] else "  ") + escape(layer["name"]),
+            escape(layer["class"]),
+            *map(escape, cells),
+            f"{numbers:,}" if numbers else "",
+            style="bold cyan" if layer["depthwise"] else "",
+        )
+    out.print(table)
+    depthwise = sum(layer["depthwise"] for layer in layers)
+    out.print(f"{len(layers)} layers, {depthwise} of them depthwise (●)\n")
+
+
+def print_tensors(tensors: list[dict[str, Any]]) -> None:
+    """With their variables' names where these are other ones."""
+    named = any("variable" in tensor for tensor in tensors)
+    table = _table("tensor", "shape", "dtype", *(["variable"] if named else []))
+    for tensor in tensors:
+        variable = [escape(tensor.get("variable", ""))] if named else []
+        table.add_row(escape(tensor["name"]), _cell(tensor["shape"]), tensor["dtype"], *variable)
+    out.print(table)
+    out.print(f"{len(tensors)} tensors")
+
+
+def _table(*columns: str) -> Table:
+    """Names are broken, not cut, where they are long."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        is_number = column in ("numbers", "relative", "largest difference")
+        table.add_column(column, overflow="fold", justify="right" if is_number else "left")
+    return table
 
 
 def _cell(value: object) -> str:
-    """``[3, 3]`` as ``3 x 3``."""
+    """``[3, 3]`` as ``3x3``."""
     if isinstance(value, (list, tuple)) and all(isinstance(size, int) for size in value):
-        return " x ".join(map(str, value)) or "scalar"
+        return "x".join(map(str, value)) or "scalar"
     return "" if value is None else str(value)
 
 
@@ -299,7 +322,7 @@ def compare(
             )
         )
     else:
-        table = Table("layer", "output", "largest difference", "relative", box=None)
+        table = _table("layer", "output", "largest difference", "relative")
         for layer in comparison.layers:
             style = "red" if layer.diverges(tolerance) else ""
             numbers = f"{layer.absolute:.1e}", f"{layer.relative:.1e}"
@@ -327,6 +350,8 @@ def _json_number(value: float) -> float | None:
 
 def main() -> None:
     """The program."""
+    logging.getLogger("torch").setLevel(logging.ERROR)  # exporters talk of packages not needed
+    warnings.simplefilter("ignore")
     app()
 
 

@@ -92,7 +92,10 @@ def sharing_keys():
 
 
 BUNDLES = {
-    "keys that descend": (index(table([[HEAD, (b"b", GOOD), (b"a", GOOD)]])), "do not ascend"),
+    "keys that descend": (
+        index(table([[HEAD, (b"b", GOOD), (b"a", GOOD)]], last_keys=[b"c"])),
+        "do not ascend",
+    ),
     "a key twice": (index(table([[HEAD, (b"a", GOOD), (b"a", GOOD)]])), "do not ascend"),
     "a key twice, in two blocks": (
         index(table([[HEAD, (b"a", GOOD)], [(b"a", GOOD)]], last_keys=[b"a", b"b"])),

@@ -167,7 +167,7 @@ def deep(keras):
     middle = block("middle", 3, inner)
     outer = block("outer", 3, middle)
     image = keras.Input((7, 6, 3), name="image")
-    return keras.Model(image, [outer(image), middle(image)], name="deep")
+    return keras.Model(image, [outer(image), block("other", 3)(image)], name="deep")
 
 
 def mobilenet_v2(keras):
@@ -192,12 +192,13 @@ def flat(structure):
 
 def recorded(model, structure):
     """The outputs, and every layer's by the port's names: Keras runs, its layers' calls listen."""
-    found, within = {}, []
+    found, within, listened = {}, [], set()
 
     def listen(owner):
         owner = getattr(owner, "_functional", None) or owner
         for layer in getattr(owner, "operations", owner.layers):
-            if type(layer).__name__ != "InputLayer":
+            if type(layer).__name__ != "InputLayer" and id(layer) not in listened:
+                listened.add(id(layer))
                 layer.call = listening(layer, layer.call)
                 if hasattr(layer, "layers"):
                     listen(layer)

@@ -125,7 +125,8 @@ class Hdf5File:
         """The numbers of a dataset; a view of the file where they lie in one piece."""
         info, dataset = self.info(path), self._datasets[path]
         if info.dtype == "string":
-            return torch.frombuffer(bytearray(b"".join(self.strings(path))), dtype=torch.uint8)
+            text = MappedFile.of_bytes(self.file.path, b"".join(self.strings(path)))
+            return text.tensor(0, "uint8", (text.size,), path)
         if info.dtype not in TORCH_DTYPES:
             raise self._error(path, f"data of type {info.dtype}, which no tensor holds")
         if info.elements == 0:

@@ -379,6 +379,8 @@ class _Reader:
         if not isinstance(value, dict):
             return value
         kind, inner = value.get("class_name"), value.get("config")
+        if kind == "__ellipsis__":
+            return ...
         if not isinstance(kind, str) or "config" not in value:
             return {key: self._keras_3_value(item, here, depth + 1) for key, item in value.items()}
         inner = inner if isinstance(inner, dict) else {}
@@ -391,8 +393,6 @@ class _Reader:
         if kind == "__slice__":
             ends = (inner.get(end) for end in ("start", "stop", "step"))
             return slice(*(self._keras_3_value(end, here, depth + 1) for end in ends))
-        if kind == "__ellipsis__":
-            return ...
         return self.plain(value, here, depth)
 
     def _legacy_call(self, node: Any, layer: Layer, here: str) -> Call:
@@ -436,6 +436,8 @@ class _Reader:
         if isinstance(value, dict) and value.keys() == {"start", "stop", "step"}:
             ends = (value[end] for end in ("start", "stop", "step"))
             return slice(*(self._legacy_value(end, here, depth + 1) for end in ends))
+        if isinstance(value, dict) and value.get("class_name") == "__ellipsis__":
+            return ...
         if isinstance(value, dict) and isinstance(value.get("class_name"), str):
             return self.plain(value, here, depth)
         if isinstance(value, dict):

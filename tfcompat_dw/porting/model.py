@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -94,7 +94,7 @@ class PortedModel(nn.Module):
         self.data_format = data_format
         self.steps = tuple(steps)
         self.output_structure = outputs
-        self._modes = dict(pinned or {})
+        self.modes = dict(pinned or {})
         for attribute, module in modules.items():
             self.add_module(attribute, module)
 
@@ -163,16 +163,7 @@ class PortedModel(nn.Module):
             return value
         if self.data_format == "channels_first":
             value = channels_last(value)
-        if about.dtype.startswith(("float", "bfloat")) and not value.is_floating_point():
-            return value.to(self._float())
-        return value
-
-    def _float(self) -> torch.dtype:
-        """The type in which it computes."""
-        for parameter in self.parameters():
-            if parameter.is_floating_point():
-                return parameter.dtype
-        return torch.get_default_dtype()
+        return as_float(value, self) if about.dtype.startswith(("float", "bfloat")) else value
 
     def _run(self, values: list[Any], found: dict[str, Tensor] | None, prefix: str) -> Any:
         slots: dict[int, Any] = dict(enumerate(values))
@@ -198,15 +189,7 @@ class PortedModel(nn.Module):
         return self._run(values, found, prefix)
 
     def _map_outputs(self, outputs: Any) -> Any:
-        if self.data_format == "channels_last":
-            return outputs
-        if isinstance(outputs, Tensor):
-            return channels_first(outputs)
-        if isinstance(outputs, (list, tuple)):
-            return type(outputs)(self._map_outputs(output) for output in outputs)
-        if isinstance(outputs, dict):
-            return {key: self._map_outputs(output) for key, output in outputs.items()}
-        return outputs
+        return outputs if self.data_format == "channels_last" else channels_first(outputs)
 
     # -- training and evaluation
 
@@ -217,7 +200,7 @@ class PortedModel(nn.Module):
         ``trainable=False``, which keep their statistics in TensorFlow.
         """
         super().train(mode)
-        for attribute, fixed in self._modes.items():
+        for attribute, fixed in self.modes.items():
             getattr(self, attribute).train(fixed)
         return self
 
@@ -254,21 +237,26 @@ def _line(name: str) -> str:
 def _described(module: nn.Module) -> str:
     if isinstance(module, PortedModel):
         return f"{type(module).__name__} of {len(module.tf_names)} layers"
-    text = re.sub(r"\s+", " ", repr(module))
-    for inner in module.modules():
-        if isinstance(inner, (_DepthwiseConv, _SeparableConv)):
-            return f"{text}  [depthwise {_window(inner)}]"
-        if isinstance(inner, nn.Conv2d) and inner.groups == inner.in_channels > 1:
-            return f"{text}  [depthwise]"
-    return text
+    if isinstance(module, (_DepthwiseConv, _SeparableConv)):
+        return f"{type(module).__name__}({', '.join(_of_depthwise(module))})"
+    return re.sub(r"\s+", " ", repr(module))
 
 
-def _window(layer: _DepthwiseConv | _SeparableConv) -> str:
+def _of_depthwise(layer: _DepthwiseConv | _SeparableConv) -> Iterator[str]:
+    """All that makes a depthwise convolution, whether or not it is at its default."""
     kernel, strides = ("x".join(map(str, sizes)) for sizes in (layer.kernel_size, layer.strides))
-    return (
-        f"kernel {kernel}, stride {strides}, padding {layer.padding}, "
-        f"multiplier {layer.depth_multiplier}"
-    )
+    yield f"{layer.in_channels}"
+    if isinstance(layer, _SeparableConv):
+        yield f"{layer.filters}"
+    yield f"depthwise kernel {kernel}, stride {strides}, padding {layer.padding}"
+    yield f"multiplier {layer.depth_multiplier}"
+    if max(layer.dilation_rate) > 1:
+        yield f"dilation {'x'.join(map(str, layer.dilation_rate))}"
+    if not layer.use_bias:
+        yield "no bias"
+    if getattr(layer, "activation", None) is not None:
+        activation = re.sub(r"\s+", " ", repr(layer.activation))
+        yield f"activation {activation}"
 
 
 # ---- structures --------------------------------------------------------------------------------
@@ -277,7 +265,7 @@ def _window(layer: _DepthwiseConv | _SeparableConv) -> str:
 def _filled(structure: Any, slots: Mapping[int, Any]) -> Any:
     """The structure with values in the places of slots."""
     if isinstance(structure, Slot):
-        return _picked(slots[structure.number], structure.index)
+        return pick(slots[structure.number], structure.index)
     if isinstance(structure, list):
         return [_filled(element, slots) for element in structure]
     if isinstance(structure, tuple):
@@ -287,7 +275,8 @@ def _filled(structure: Any, slots: Mapping[int, Any]) -> Any:
     return structure
 
 
-def _picked(value: Any, index: int) -> Any:
+def pick(value: Any, index: int) -> Any:
+    """One of several results; a tensor is the only one."""
     if isinstance(value, Tensor):
         if index:
             raise IndexError(f"output {index} of a layer that has one")
@@ -319,14 +308,28 @@ def _record(found: dict[str, Tensor], name: str, result: Any) -> None:
             found[name + (f".{index}" if index else "")] = tensor
 
 
+def as_float(value: Tensor, module: nn.Module) -> Tensor:
+    """Integers as numbers of the type in which a module computes."""
+    if value.is_floating_point():
+        return value
+    dtypes = [one.dtype for one in module.parameters() if one.is_floating_point()]
+    return value.to(dtypes[0] if dtypes else torch.get_default_dtype())
+
+
 def channels_last(image: Tensor) -> Tensor:
     """``[n, c, ...]`` as ``[n, ..., c]``, a view; tensors of rank 3 to 5 are images."""
     return image.movedim(1, -1) if 3 <= image.dim() <= 5 else image
 
 
-def channels_first(image: Tensor) -> Tensor:
-    """``[n, ..., c]`` as ``[n, c, ...]``, a view."""
-    return image.movedim(-1, 1) if 3 <= image.dim() <= 5 else image
+def channels_first(images: Any) -> Any:
+    """``[n, ..., c]`` as ``[n, c, ...]``, a view; of every tensor in a list or a dict."""
+    if isinstance(images, Tensor):
+        return images.movedim(-1, 1) if 3 <= images.dim() <= 5 else images
+    if isinstance(images, (list, tuple)):
+        return type(images)(channels_first(image) for image in images)
+    if isinstance(images, dict):
+        return {key: channels_first(image) for key, image in images.items()}
+    return images
 
 
 def with_spent(steps: Sequence[Step], outputs: Any, inputs: int) -> list[Step]:

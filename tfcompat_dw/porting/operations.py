@@ -371,6 +371,7 @@ class Operation(nn.Module):
     def __init__(self, function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         super().__init__()
         self.function = function
+        self.arguments = list(args), dict(kwargs)
         self.refs: list[TensorRef] = []
         self._arrays = 0
         self._args = self._template(list(args))

@@ -261,7 +261,9 @@ class _Port:
         if builder is None:
             raise UnsupportedLayerError(_with_remedy(layer, "this class is not supported"))
         _check_sizes(builder, spec)
-        return _call(builder, spec)
+        module = _call(builder, spec)
+        module.tf_spec = spec  # type: ignore[assignment]
+        return module
 
     def _hook(self, layer: Layer) -> Builder | None:
         for name in (layer.original_class, layer.class_name):
