@@ -31,6 +31,9 @@ DEFLATE_RATIO = 1032
 SMALLEST_OBJECT = 24
 """Bytes; a group or a dataset takes more than this."""
 UNDEFINED = 2**64 - 1
+COMPACT, CONTIGUOUS, CHUNKED = 0, 1, 2
+FLAGS = {"FALSE": 0, "TRUE": 1}
+"""How h5py writes booleans: an enumeration."""
 Result = TypeVar("Result")
 
 
@@ -131,17 +134,35 @@ class Hdf5File:
             raise self._error(path, f"data of type {info.dtype}, which no tensor holds")
         if info.elements == 0:
             return torch.empty(info.shape, dtype=TORCH_DTYPES[info.dtype])
-        kind = self._ask(path, lambda: (dataset.id.layout_class, dataset.dtype))
-        layout, dtype = kind
-        if layout == 1 and dtype.byteorder != ">":
+        if info.dtype == "bool":
+            self._check_flags(path, dataset)
+        layout, dtype = self._ask(path, lambda: (dataset.id.layout_class, dataset.dtype))
+        if layout == CONTIGUOUS and dtype.byteorder != ">":
             return self._contiguous(path, dataset, info)
-        data = self._chunked(path, dataset, info, dtype) if layout == 2 else None
-        if data is None:  # a few bytes within the dataset's own description, or another byte order
-            if prod(info.shape) * dtype.itemsize > self.file.size:
-                raise self._error(path, f"{info.shape} elements are more than the file holds")
-            data = self._ask(path, lambda: np.asarray(dataset[()]))
-        native = np.array(data, dtype=dtype.newbyteorder("="), order="C").reshape(info.shape)
-        return torch.from_numpy(native)
+        if layout == CHUNKED:
+            data = self._chunked(path, dataset, info, dtype)
+        else:
+            data = self._small(path, dataset, info, dtype, layout)
+        numbers = torch.from_numpy(np.array(data, dtype=dtype.newbyteorder("="), order="C"))
+        return numbers.view(TORCH_DTYPES[info.dtype]) if info.dtype == "bool" else numbers
+
+    def _small(self, path: str, dataset: Any, info: TensorInfo, dtype: Any, layout: Any) -> Any:
+        """Within the dataset's own description, or numbers whose bytes are in another order."""
+        if layout not in (COMPACT, CONTIGUOUS):
+            raise self._error(path, "a virtual dataset, whose numbers are in other files")
+        if info.elements * dtype.itemsize > self.file.size:
+            raise self._error(path, f"{info.shape} elements are more than the file holds")
+        data = self._ask(path, lambda: np.asarray(dataset[()]))
+        if data.shape != info.shape or data.dtype != dtype:
+            raise self._error(path, f"{data.shape} elements instead of {info.shape}")
+        return data
+
+    def _check_flags(self, path: str, dataset: Any) -> None:
+        """Of booleans: one byte each, which PyTorch takes to be 0 or 1."""
+        if prod(_shape(dataset)) > self.file.size:
+            raise self._error(path, "more booleans than the file has bytes")
+        if self._ask(path, lambda: bool((np.asarray(dataset[()]).view(np.uint8) > 1).any())):
+            raise self._error(path, "bytes that are neither true nor false")
 
     # ---- storage -----------------------------------------------------------------------------
 
@@ -277,7 +298,9 @@ def _dtype_name(dataset: Any) -> str:
     dtype = dataset.dtype
     if dtype.kind in "OS":
         return "string"
-    return "bool" if dtype.kind == "b" else str(np.dtype(dtype).newbyteorder("=").name)
+    if (dtype.metadata or {}).get("enum") == FLAGS:
+        return "bool"
+    return str(np.dtype(dtype).newbyteorder("=").name)
 
 
 def _bytes(text: Any) -> bytes:
