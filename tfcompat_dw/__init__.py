@@ -22,7 +22,7 @@ from tfcompat_dw.layers import (
     SeparableConv1D,
     SeparableConv2D,
 )
-from tfcompat_dw.porting import port_model
+from tfcompat_dw.porting import export_keras_weights, load_tf_weights, port_model
 from tfcompat_dw.replace import replace_depthwise
 
 try:
@@ -38,6 +38,8 @@ __all__ = [
     "depthwise_conv2d",
     "depthwise_conv2d_backprop_filter",
     "depthwise_conv2d_backprop_input",
+    "export_keras_weights",
+    "load_tf_weights",
     "port_model",
     "replace_depthwise",
     "separable_conv2d",

@@ -37,6 +37,9 @@ def randomize(model, seed=0):
             value = random.normal(size=shape) / 4
         if "seed" not in name:
             variable.assign(value.astype("float32"))
+    for layer in model.layers:
+        if hasattr(layer, "finalize_state"):  # Normalization keeps what it computes of them
+            layer.finalize_state()
 
 
 # ---- networks ------------------------------------------------------------------------------------

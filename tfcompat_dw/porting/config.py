@@ -173,9 +173,18 @@ def _refuse(place: str, reason: str) -> NoReturn:
 
 
 def _kind(value: object) -> str:
-    return {dict: "an object", list: "a list", str: "text", type(None): "null"}.get(
-        type(value), f"a {type(value).__name__}"
-    )
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
 
 
 def _is_model(config: Mapping[str, Any]) -> bool:
@@ -310,11 +319,11 @@ class _Reader:
         if class_name == "Lambda":
             return Layer(class_name, name, {}, refusal="a Lambda layer's Python code is never run")
         if class_name in _OPERATION_LAYERS:
-            return _keras_2_operation(class_name, name, self.plain(config, here))
+            return _keras_2_operation(class_name, name, self._plain_config(config, here))
         if _is_operation(class_name, module, config, self.keras_major):
-            plain = self.plain(config, here)
+            plain = self._plain_config(config, here)
             return Layer(class_name, name, plain, operation=f"keras.{class_name}")
-        return _translated(class_name, name, self.plain(config, here), self.keras_major)
+        return _translated(class_name, name, self._plain_config(config, here), self.keras_major)
 
     def plain(self, value: Any, place: str, depth: int = 0) -> Any:
         """Keras' wrappers of tuples, dtypes and functions replaced by what they hold."""
@@ -326,9 +335,13 @@ class _Reader:
             return value
         if isinstance(value.get("class_name"), str):
             return self._plain_object(value, place, depth)
+        return self._plain_config(value, place, depth)
+
+    def _plain_config(self, config: dict[str, Any], place: str, depth: int = 0) -> dict[str, Any]:
+        """Arguments by name, without those that only matter before training."""
         return {
-            key: self.plain(element, place, depth + 1)
-            for key, element in value.items()
+            key: self.plain(value, place, depth + 1)
+            for key, value in config.items()
             if not key.endswith(_FOR_TRAINING)
         }
 
@@ -350,7 +363,7 @@ class _Reader:
             return Constant(inner.get("value"), _text_or_none(inner.get("dtype")))
         layer = _translated(
             _last_part(kind), str(inner.get("name", "")),
-            self.plain(inner, place, depth + 1), self.keras_major,
+            self._plain_config(inner, place, depth + 1), self.keras_major,
         )  # fmt: skip
         return {"class_name": layer.class_name, "config": dict(layer.config)}
 

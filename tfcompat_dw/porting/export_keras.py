@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfcompat_dw.checkpoint import open_checkpoint
 from tfcompat_dw.checkpoint.base import Checkpoint
-from tfcompat_dw.checkpoint.keras_archive import KerasArchive
-from tfcompat_dw.checkpoint.keras_hdf5 import KerasHdf5
 from tfcompat_dw.porting.config import keras_major_of, parse_network, shown
 from tfcompat_dw.porting.layer import HasTfWeights, PortError, TfWeight
 from tfcompat_dw.porting.model import PortedModel
 from tfcompat_dw.porting.port import modules_with_weights
 from tfcompat_dw.porting.weights import pairs_of, variables_by_layer
+
+if TYPE_CHECKING:
+    from tfcompat_dw.checkpoint.keras_archive import KerasArchive
+    from tfcompat_dw.checkpoint.keras_hdf5 import KerasHdf5
 
 CONTIGUOUS = 1
 """HDF5's class of a layout in one piece."""
@@ -55,6 +56,10 @@ def export_keras_weights(
         >>> keras.models.load_model("net_trained.keras")
     """
     checkpoint, target = open_checkpoint(original), Path(target)
+    # here, for the package itself must not need what they need
+    from tfcompat_dw.checkpoint.keras_archive import KerasArchive
+    from tfcompat_dw.checkpoint.keras_hdf5 import KerasHdf5
+
     if not isinstance(checkpoint, (KerasArchive, KerasHdf5)):
         raise PortError(f"{checkpoint.path}: weights go back into .keras and .h5 files only")
     is_archive = isinstance(checkpoint, KerasArchive)
@@ -79,8 +84,8 @@ def _weights_by_key(model: PortedModel, checkpoint: Checkpoint) -> Iterator[tupl
     for path, module in modules_with_weights(model):
         if isinstance(module, HasTfWeights) and module.tf_weights():
             place = f"layer {shown('/'.join(path))}"
-            pairs, wrong = pairs_of(module, variables.pop(path, []), place)
-            problems += wrong
+            pairs, wrong = pairs_of(module, variables.pop(path, []))
+            problems += [f"{place}: {one}" for one in wrong]
             found += pairs
     problems += [
         f"layer {shown('/'.join(path))} has variables in the file, and the model has none"
@@ -148,12 +153,11 @@ def _members(archive: KerasArchive) -> list[str]:
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
     """A new file in the target's folder, gone again if it was not moved away."""
-    handle, name = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
-    os.close(handle)
+    path = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        yield Path(name)
+        yield path
     finally:
-        Path(name).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _replace(target: Path, data: bytearray) -> None:

@@ -360,6 +360,8 @@ def attribute_names(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9_]", "_", name[:LONGEST_NAME]) or "layer"
+        if plain.startswith("__"):  # within a class Python gives such names another form
+            plain = "_" + plain.lstrip("_")
         if plain[0].isdigit():
             plain = f"_{plain}"
         if keyword.iskeyword(plain) or keyword.issoftkeyword(plain) or plain in _RESERVED:

@@ -341,6 +341,8 @@ _TAKE_ARRAYS = frozenset(
     {"add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "matmul", "clip"}
 )
 """Lists of numbers among their arguments are arrays."""
+_TAKE_LISTS = frozenset({"concatenate", "stack", "add_all"})
+"""Their first argument is a list of tensors."""
 
 # ---- the module ----------------------------------------------------------------------------------
 
@@ -465,18 +467,25 @@ def operation_of(layer: Layer, call: Call) -> Operation:
         function, args, kwargs = _tf_call(name, call)
     else:
         function, args, kwargs = _node_call(name, call)
-    if function in _TAKE_ARRAYS:
-        args = [_as_array(value) for value in args]
-        kwargs = {key: _as_array(value) for key, value in kwargs.items()}
-    else:
-        args = [_without_array(value) for value in args]
-        kwargs = {key: _without_array(value) for key, value in kwargs.items()}
+    args, kwargs = _with_arrays(function, args, kwargs)
     try:
         inspect.signature(FUNCTIONS[function]).bind(*args, **kwargs)
     except TypeError as error:
         raise UnsupportedLayerError(f"its arguments are not understood ({error})") from error
     _check_arguments(function, args, kwargs)
     return Operation(function, args, kwargs)
+
+
+def _with_arrays(
+    function: str, args: list[Any], kwargs: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Arrays where the function takes tensors, plain numbers where it takes sizes."""
+    change = _as_array if function in _TAKE_ARRAYS else _without_array
+    kwargs = {key: change(value) for key, value in kwargs.items()}
+    if function in _TAKE_LISTS and args and isinstance(args[0], list):
+        tensors = [_as_array(value) for value in args[0]]
+        return [tensors, *map(change, args[1:])], kwargs
+    return [change(value) for value in args], kwargs
 
 
 def _refuse_function(name: str) -> UnsupportedLayerError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import warnings
@@ -119,11 +120,25 @@ def _port(
             f"this {checkpoint.format} has variables, but no description of a network; build the "
             f"network as a torch.nn.Module and use load_tf_weights"
         )
-    ported = port_network(config, checkpoint, data_format, layers)
+    with _default_dtype(dtype):
+        ported = port_network(config, checkpoint, data_format, layers)
     for pair in ported.pairs:
         assign(pair.weight, checkpoint[pair.variable.key])
+    for note in ported.notes:
+        warnings.warn(note, stacklevel=3)
     model = ported.model.eval()
     return model if dtype is None else model.to(dtype)
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    """Parameters are made in it, so that values need not pass through another one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @dataclass(frozen=True)
@@ -140,6 +155,8 @@ class Ported:
 
     model: PortedModel
     pairs: list[WeightPair]
+    notes: list[str]
+    """What a user should know of it."""
 
 
 def port_network(
@@ -160,7 +177,7 @@ def port_network(
     model = port.network(network, (), data_format)
     if port.problems:
         raise PortError(_listed(port.problems))
-    return Ported(model, port.pairs)
+    return Ported(model, port.pairs, port.notes)
 
 
 def _listed(problems: Sequence[str]) -> str:
@@ -186,6 +203,7 @@ class _Port:
         self.hooks = layers
         self.problems = problems
         self.pairs: list[WeightPair] = []
+        self.notes: list[str] = []
 
     # -- a model
 
@@ -240,9 +258,9 @@ class _Port:
         except UnsupportedLayerError as error:
             self.problems.append(f"{place}: {error}")
             return nn.Identity()
-        pairs, wrong = pairs_of(module, self.variables.get(path, []), place)
+        pairs, wrong = pairs_of(module, self.variables.get(path, []))
         self.pairs += [WeightPair(*pair) for pair in pairs]
-        self.problems += wrong
+        self.problems += [f"{place}: {one}" for one in wrong]
         if not (trainable and layer.trainable):
             module.requires_grad_(False)
         return module
@@ -252,7 +270,8 @@ class _Port:
     def _built(self, layer: Layer, path: Path) -> nn.Module:
         if layer.refusal is not None and layer.class_name not in self.hooks:
             raise UnsupportedLayerError(_with_remedy(layer, layer.refusal))
-        shapes = {one.name: one.shape for one in self.variables.get(path, [])}
+        variables = self.variables.get(path, [])
+        shapes = {one.name: one.shape for one in variables}
         spec = LayerSpec(layer.class_name, layer.name, layer.config, shapes, self.keras_major)
         hook = self._hook(layer)
         if hook is not None:
@@ -260,7 +279,7 @@ class _Port:
         builder = _builders().get(layer.class_name)
         if builder is None:
             raise UnsupportedLayerError(_with_remedy(layer, "this class is not supported"))
-        _check_sizes(builder, spec)
+        _check_sizes(builder, spec, variables)
         module = _call(builder, spec)
         module.tf_spec = spec  # type: ignore[assignment]
         return module
@@ -326,11 +345,10 @@ class _Port:
             modes.setdefault(name, set()).add(self._mode(node, trainable))
         for name, found in modes.items():
             if len(found) > 1:
-                warnings.warn(
+                self.notes.append(
                     f"layer {shown('/'.join((*path, name)))} is called with training=True or False "
                     f"in one place and not in another; in training it follows the whole model in "
-                    f"all of them",
-                    stacklevel=2,
+                    f"all of them"
                 )
         return {
             attributes[name]: mode
@@ -370,22 +388,13 @@ def _call(builder: Builder, spec: LayerSpec) -> nn.Module:
         raise UnsupportedLayerError(f"its description is not understood ({reason})") from error
 
 
-def _check_sizes(builder: Builder, spec: LayerSpec) -> None:
+def _check_sizes(builder: Builder, spec: LayerSpec, variables: Sequence[FileVariable]) -> None:
     """Builds it without memory first: a description may ask for more than the file holds."""
     with torch.device("meta"):
         module = _call(builder, spec)
-    wanted = [weight.tf_shape for weight in getattr(module, "tf_weights", list)()]
-    given = list(spec.weights.values())
-    if not wanted or all(shape in given for shape in wanted):
-        return
-    raise UnsupportedLayerError(
-        f"its variables have shapes {_shapes(given)} in the file, {_shapes(wanted)} by its "
-        f"description"
-    )
-
-
-def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    return ", ".join(map(str, shapes[:6])) + (", ..." if len(shapes) > 6 else "") or "none"
+    _, wrong = pairs_of(module, variables)
+    if wrong:
+        raise UnsupportedLayerError("; ".join(wrong))
 
 
 def _is_operation(layer: Layer, hooks: Mapping[str, Builder]) -> bool:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from tfcompat_dw.checkpoint.base import Checkpoint
+from tfcompat_dw.checkpoint.base import TORCH_DTYPES, Checkpoint
 from tfcompat_dw.porting.config import Layer, Network, shown
 from tfcompat_dw.porting.layer import HasTfWeights, TfWeight
 from tfcompat_dw.porting.variables import Variable, variables_of
@@ -26,6 +26,7 @@ Path = tuple[str, ...]
 LONGEST_DIRECTORY = 12
 _NO_WEIGHTS = re.compile(r"(^|/)_?(seed_generator|random_generator)[^/]*(/|$)|seed_generator_state")
 """States of random numbers."""
+_OF_OPTIMIZER = re.compile(r"^optimizer/|\.OPTIMIZER_SLOT")
 _OPTIONAL = frozenset({"count", "seed_generator_state"})
 """Variables that no output depends on: Normalization counts what it has seen."""
 
@@ -48,7 +49,7 @@ def variables_by_layer(
     layers = getattr(checkpoint, "layers", None)
     if layers is None:
         entries = [_Entry(name, key, checkpoint) for key, name in _all_names(checkpoint)]
-        return _Distribution(network, ()).of(entries)
+        return _Distribution(network, (), has_others=True).of(entries)
     if getattr(checkpoint, "is_legacy", False):
         return _legacy(network, checkpoint, layers())
     return _archive(network, checkpoint, layers())
@@ -65,9 +66,13 @@ def leaves(network: Network, path: Path = ()) -> Iterator[tuple[Path, Layer]]:
 
 
 def _all_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """(key, variable's name) where the file has no layers."""
+    """(key, variable's name) of numbers where the file has no layers: SavedModel, TensorFlow.js."""
     names = checkpoint.variable_names()
-    return [(key, names.get(key, key)) for key in checkpoint]
+    return [
+        (key, names.get(key, key))
+        for key in checkpoint
+        if not _OF_OPTIMIZER.search(key) and checkpoint.info(key).dtype in TORCH_DTYPES
+    ]
 
 
 class _Entry:
@@ -127,8 +132,8 @@ def _short_names(entries: Sequence[_Entry]) -> list[FileVariable]:
 class _Distribution:
     """A nested model's variables, which the file lists together, among its layers."""
 
-    def __init__(self, network: Network, path: Path) -> None:
-        self.path = path
+    def __init__(self, network: Network, path: Path, has_others: bool = False) -> None:
+        self.path, self.has_others = path, has_others
         self.leaves = dict(leaves(network, path))
         self._by_name: dict[str, list[Path]] = {}
         for leaf in self.leaves:
@@ -150,6 +155,8 @@ class _Distribution:
         groups: dict[Path, list[_Entry]] = {}
         for entry in entries:
             leaf = self._leaf(entry)
+            if leaf is None and self.has_others:
+                continue  # a step, a metric
             if leaf is None:
                 return None
             groups.setdefault(leaf, []).append(entry)
@@ -368,39 +375,41 @@ def _of_container(
 
 
 def pairs_of(
-    module: nn.Module, variables: Sequence[FileVariable], place: str
+    module: nn.Module, variables: Sequence[FileVariable]
 ) -> tuple[list[tuple[TfWeight, FileVariable]], list[str]]:
     """Each weight of a built module with its variable, and what does not fit."""
     weights = list(module.tf_weights()) if isinstance(module, HasTfWeights) else []
     by_name = {one.name: one for one in variables}
     if {weight.name for weight in weights} <= by_name.keys():
         pairs = [(weight, by_name[weight.name]) for weight in weights]
-        return _checked(pairs, variables, place)
+        return _checked(pairs, variables)
     wanted = [one for one in variables if one.name not in _OPTIONAL]
     if len(wanted) == len(weights):
-        return _checked(list(zip(weights, wanted, strict=True)), variables, place)
-    names = {weight.name for weight in weights}
+        return _checked(list(zip(weights, wanted, strict=True)), variables)
     missing = [weight.name for weight in weights if weight.name not in by_name]
-    left = [one.name for one in wanted if one.name not in names]
-    parts = [f"missing in the file: {', '.join(missing)}"] if missing else []
-    parts += [f"left over in the file: {', '.join(map(shown, left[:5]))}"] if left else []
-    return [], [f"{place}: {'; '.join(parts)}"]
+    problems = [f"missing in the file: {', '.join(missing)}"] if missing else []
+    names = {weight.name for weight in weights}
+    return [], problems + _left_over(one for one in wanted if one.name not in names)
 
 
 def _checked(
-    pairs: list[tuple[TfWeight, FileVariable]], variables: Sequence[FileVariable], place: str
+    pairs: list[tuple[TfWeight, FileVariable]], variables: Sequence[FileVariable]
 ) -> tuple[list[tuple[TfWeight, FileVariable]], list[str]]:
     problems = [
-        f"{place}: {weight.name} has shape {one.shape} in the file, {weight.tf_shape} by the "
-        f"layer's description"
+        f"its {weight.name} has shape {one.shape} in the file, {weight.tf_shape} by the layer's "
+        f"description"
         for weight, one in pairs
         if weight.tf_shape != one.shape
     ]
     used = {one.key for _, one in pairs}
-    left = [one.name for one in variables if one.key not in used and one.name not in _OPTIONAL]
-    if left:
-        problems.append(f"{place}: left over in the file: {', '.join(map(shown, left[:5]))}")
-    return pairs, problems
+    left = (one for one in variables if one.key not in used and one.name not in _OPTIONAL)
+    return pairs, problems + _left_over(left)
+
+
+def _left_over(variables: Iterable[FileVariable]) -> list[str]:
+    names = [shown(one.name) for one in variables]
+    more = ", ..." if len(names) > 5 else ""
+    return [f"left over in the file: {', '.join(names[:5])}{more}"] if names else []
 
 
 def assign(weight: TfWeight, value: Tensor) -> None:

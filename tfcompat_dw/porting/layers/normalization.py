@@ -56,18 +56,19 @@ class BatchNormalization(_BatchNorm):
         return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
     def _trained(self, x: Tensor) -> Tensor:
-        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
-        momentum = self.momentum if self.momentum is not None else 0.0
-        kept = (1 - momentum) * variance
-        y = torch.batch_norm(
-            x, self.weight, self.bias, mean, variance, True, momentum, self.eps, False
-        )
+        moving = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        mean, variance = map(torch.zeros_like, moving)
+        # of the batch alone (momentum 1): autograd keeps what it is given, which must not change
+        y = torch.batch_norm(x, self.weight, self.bias, mean, variance, True, 1.0, self.eps, False)
         count = x.numel() // x.shape[1]
         with torch.no_grad():
-            if count == 1:  # PyTorch divided by zero
-                variance.copy_(kept)
-            elif not self._is_fused(x):  # what was added is the unbiased variance: make it biased
-                variance.copy_(kept + (variance - kept) * ((count - 1) / count))
+            if count == 1:  # PyTorch divides by count - 1
+                variance = torch.zeros_like(variance)
+            elif not self._is_fused(x):
+                variance = variance * ((count - 1) / count)
+            momentum = self.momentum if self.momentum is not None else 0.0
+            moving[0].lerp_(mean, momentum)
+            moving[1].lerp_(variance, momentum)
         return y
 
     def _is_fused(self, x: Tensor) -> bool:

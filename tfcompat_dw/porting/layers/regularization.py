@@ -84,7 +84,8 @@ class GaussianDropout(nn.Module):
         if not self.training or self.rate == 0:
             return x
         deviation = (self.rate / (1 - self.rate)) ** 0.5
-        return x * (1 + torch.randn_like(x) * deviation)
+        result: Tensor = x * (1 + torch.randn_like(x) * deviation)
+        return result
 
     def extra_repr(self) -> str:
         """The rate."""
@@ -102,7 +103,7 @@ class StochasticDepth(nn.Module):
         """The input itself outside of training."""
         if not self.training or self.rate == 0:
             return x
-        mask: Tensor = F.dropout(x.new_ones((x.shape[0], *(1,) * (x.dim() - 1))), self.rate)
+        mask = F.dropout(x.new_ones((x.shape[0], *(1,) * (x.dim() - 1))), self.rate)
         return x * mask
 
     def extra_repr(self) -> str:
