@@ -1,5 +1,6 @@
 # make demo: a trained TensorFlow network on a real photograph, from a fresh checkout
-# make test: the whole suite        make lint: formatting, style, types
+# make test: the suite        make test-full: the long forms, too (hours)
+# make lint: formatting, style, types
 # make bench: times against every other implementation; BENCH="--layer 14x512" and the like choose
 # make bench-networks: whole networks, stock layers against ours
 
@@ -30,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Two processes at the least: the two large files of kernels compile side by side.
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test lint format walkthrough bench bench-networks clean
+.PHONY: demo test test-full lint format walkthrough bench bench-networks clean
 
 demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
@@ -40,6 +41,9 @@ walkthrough: $(BUILT)
 
 test: $(TEST_PACKAGES) $(BUILT) $(NETWORK) $(NETWORKS)
 	$(BIN)/python -m pytest
+
+test-full: $(TEST_PACKAGES) $(BUILT) $(NETWORK) $(NETWORKS)
+	$(BIN)/python -m pytest -m "full or not full"
 
 bench: $(BENCH_PACKAGES) $(BUILT)
 	$(BIN)/python benchmarks/bench.py --output $(BENCH_RESULTS) $(BENCH)

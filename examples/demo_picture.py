@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.patches import ConnectionPatch, Rectangle
-from mini_xception import MiniXception, prepare
-from torch import Tensor
+from mini_xception import FIRST_DEPTHWISE, prepare
+from torch import Tensor, nn
 
 import tfcompat_dw
 
@@ -42,7 +42,7 @@ class LayerView:
 
 def draw(
     path: Path,
-    network: MiniXception,
+    network: nn.Module,
     photo: np.ndarray,
     box: FaceBox,
     face: Tensor,
@@ -57,15 +57,15 @@ def draw(
     figure.savefig(path)
 
 
-def first_depthwise(network: MiniXception, face: Tensor) -> LayerView:
+def first_depthwise(network: nn.Module, face: Tensor) -> LayerView:
     """What goes into the network's first depthwise convolution, its filters, what comes out."""
-    layer = network.blocks[0].get_submodule("separable_a")
+    layer = network.get_submodule(FIRST_DEPTHWISE)
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
         network(prepare(face[None]))
         hook.remove()
-        images = seen[0].permute(0, 2, 3, 1)  # TF's axes: [n, height, width, channels]
+        images = seen[0]
         filters = layer.get_parameter("depthwise_weight")
         results = tfcompat_dw.depthwise_conv2d(images, filters, [1, 1, 1, 1], "SAME")
     return LayerView(_by_channel(images[0]), _by_channel(filters[..., 0]), _by_channel(results[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,35 +16,28 @@ import torch
 from demo_picture import FaceBox
 from demo_race import Job, Result, inference, race, training_step
 from fetch_model import DemoError
-from mini_xception import (
-    EMOTIONS,
-    SIDE,
-    MiniXception,
-    SeparableFactory,
-    StockSeparableConv2d,
-    WeightsError,
-    port,
-    prepare,
-    tf_separable,
-)
+from mini_xception import EMOTIONS, SIDE, on_stock_layers, port, prepare
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 from torch import Tensor
 
+from tfcompat_dw.checkpoint import CheckpointError
+from tfcompat_dw.porting import PortedModel, PortError
+
 FACE = FaceBox(top=70, left=170, side=110)  # in scikit-image's astronaut photograph
 CROWD = 32  # faces per batch in the race
 OURS = "tfcompat_dw"
-CONTENDERS: dict[str, tuple[SeparableFactory, bool]] = {  # layers, channels_last in memory
-    OURS: (tf_separable, True),
-    "PyTorch, channels_last": (StockSeparableConv2d, True),
-    "PyTorch, contiguous": (StockSeparableConv2d, False),
+CONTENDERS = {  # whether the separable layers are PyTorch's, and channels come last in memory
+    OURS: (False, True),
+    "PyTorch, channels_last": (True, True),
+    "PyTorch, contiguous": (True, False),
 }
 
 # What runs, on how many faces, and how far the answers may be apart, relative to the largest value.
 # Training has the wider limit because of PyTorch's BatchNorm: with channels last its sums are good
 # to 1e-5 only, and fourteen of them in a row leave 1e-3 in the first layer's gradient.
-RACES: dict[str, tuple[Callable[[MiniXception, Tensor], Job], int, float]] = {
+RACES: dict[str, tuple[Callable[[PortedModel, Tensor], Job], int, float]] = {
     "one face": (inference, 1, 1e-5),
     f"{CROWD} faces": (inference, CROWD, 1e-5),
     f"{CROWD} faces, training": (training_step, CROWD, 5e-3),
@@ -72,16 +66,14 @@ def crop(photo: np.ndarray, box: FaceBox) -> Tensor:
     return torch.from_numpy(small * 255).float()
 
 
-def _port(
-    weights: Path, separable: SeparableFactory = tf_separable, channels_last: bool = True
-) -> MiniXception:
+def _port(weights: Path) -> PortedModel:
     try:
-        return port(weights, separable, channels_last)
-    except WeightsError as error:
+        return port(weights)
+    except (CheckpointError, PortError) as error:
         raise DemoError(f"{error}; delete {weights} and run the demo again") from error
 
 
-def _count(network: MiniXception) -> int:
+def _count(network: PortedModel) -> int:
     return sum(
         value.numel() for value in network.state_dict().values() if value.is_floating_point()
     )
@@ -102,13 +94,17 @@ def _score_table(scores: dict[str, float]) -> Table:
 def _races(weights: Path, photo: np.ndarray, console: Console) -> dict[str, Result]:
     """Every race, with a progress bar; DemoError if the networks disagree."""
     crowd = _crowd(photo)
+    network = _port(weights)
     results = {}
     with Progress(console=console, transient=True) as progress:
         for title, (kind, count, tolerance) in RACES.items():
             bar = progress.add_task(f"Timing {title}", total=1.0)
             jobs = {
-                name: kind(_port(weights, layer, last), prepare(crowd[:count], last))
-                for name, (layer, last) in CONTENDERS.items()
+                name: kind(
+                    on_stock_layers(network) if stock else copy.deepcopy(network),
+                    prepare(crowd[:count], last),
+                )
+                for name, (stock, last) in CONTENDERS.items()
             }
             results[title] = race(jobs, partial(_move, progress, bar))
             _check(title, results[title].difference, tolerance)

@@ -2,11 +2,11 @@
 
     python examples/fine_tune.py
 
-MLPerf Tiny's visual wake words network (a MobileNet of Keras 2.4, 96 x 96 pixels, trained by
-Silicon Labs to say whether a person is in a picture) is downloaded (34 MB) and ported.  It has never seen
-scikit-image's ``lfw_subset``: 100 faces and 100 other crops of 25 x 25 grey pixels, far from the
-photographs that it was trained on.  It is tested on 40 of them, trained on the other 160, and
-tested again; its weights then go into a Keras file as they came from one.
+MLPerf Tiny's visual wake words network (a MobileNet of Keras 2.4 for pictures of 96 x 96 pixels,
+trained by Silicon Labs to say whether a person is in them) is downloaded (34 MB) and ported.  It
+has never seen scikit-image's ``lfw_subset``: 100 faces and 100 other crops of 25 x 25 grey pixels,
+far from the photographs that it was trained on.  It is tested on 40 of them, trained on the other
+160, and tested again; its weights then go into a Keras file as they came from one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ try:
     from torch import Tensor, nn
 
     from tfcompat_dw import export_keras_weights, port_model
+    from tfcompat_dw.porting.layers.normalization import BatchNormalization
 except ImportError as error:
     sys.exit(f"fine_tune: {error}; run `make demo`, which installs what it needs")
 
@@ -117,10 +118,17 @@ def accuracy(person: Tensor, labels: Tensor) -> int:
 def train(
     model: nn.Module, images: Tensor, labels: Tensor, epochs: int, console: Console
 ) -> list[float]:
-    """Adam on all weights; batch norms go on with Keras' momentum and epsilon.  The losses."""
+    """Adam on all weights.  The losses.
+
+    Batch norms keep the statistics of the photographs, as Keras advises for a few steps on few
+    pictures: their moving averages would take hundreds of steps to follow (momentum 0.99).
+    """
     optimizer = torch.optim.Adam(model.parameters(), RATE)
     losses = []
     model.train()
+    for layer in model.modules():
+        if isinstance(layer, BatchNormalization):
+            layer.eval()
     columns = TextColumn("training"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TextColumn("loss {task.fields[loss]}"), console=console) as bar:
         steps = epochs * len(images) // BATCH
@@ -158,7 +166,7 @@ def draw(path: Path, story: Story) -> None:
         ax.set_title(f"{words[0]} → {words[1]}", fontsize=10, color=colour)
     counts = [accuracy(values, story.labels) for values in (story.before, story.after)]
     left.suptitle(
-        f"A person? Before and after fine-tuning: {counts[0]} and {counts[1]} of {TEST_IMAGES} right",
+        f"A person? Before and after fine-tuning: {counts[0]}, {counts[1]} of {TEST_IMAGES} right",
         fontsize=11,
     )
     ax = right.subplots()

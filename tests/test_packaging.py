@@ -45,6 +45,9 @@ def test_one_wheel_serves_every_cpython_from_3_10_on(wheel: Path) -> None:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {"tfcompat_dw/_C.abi3.so", "tfcompat_dw/py.typed", "tfcompat_dw/_C.pyi"} <= set(names)
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "tfcompat_dw").rglob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == sources
+    assert "tfcompat_dw/porting/compare.html.j2" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"tfcompat_dw"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     metadata = next(name for name in names if name.endswith("METADATA"))

@@ -26,6 +26,43 @@ def network(keras: Any) -> Any:
     return keras.Model(outer, y)
 
 
+def own_variables(keras: Any) -> Any:
+    """A model with variables of its own, and a layer with more than ten, in several types."""
+
+    class Many(keras.layers.Layer):  # type: ignore[misc]
+        def build(self, _: Any) -> None:
+            self.weights_ = [
+                self.add_weight(shape=(number + 1,), initializer="uniform", dtype=dtype)
+                for number, dtype in enumerate(("float32", "float16", "bfloat16", "float64") * 3)
+            ]
+
+        def call(self, x: Any) -> Any:
+            return x
+
+    class Model(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.many = Many()
+            self.scale = self.add_weight(shape=(2,), initializer="uniform")
+
+        def call(self, x: Any) -> Any:
+            return self.many(x)
+
+    keras.utils.set_random_seed(1)
+    model = Model()
+    model(keras.ops.zeros((1, 2)))
+    return model
+
+
+def write_more(keras: Any, folder: Path) -> None:
+    """What only Keras 3 writes."""
+    own_variables(keras).save_weights(folder / "own.weights.h5")
+    model = network(keras)
+    model.save_weights(folder / "whole.weights.h5")
+    kilobyte = 1024 / 2**30  # of the GiB that Keras counts in; the network has two of them
+    model.save_weights(folder / "several.weights.json", max_shard_size=0.45 * kilobyte)
+
+
 def main() -> None:
     """See above."""
     folder, library = Path(sys.argv[1]), sys.argv[2]
@@ -37,7 +74,11 @@ def main() -> None:
         model.optimizer.build(model.trainable_variables)
         model.save_weights(folder / "model.weights.h5")
         model.save(folder / "model.h5")
+        (folder / "more").mkdir()
+        write_more(keras, folder / "more")
     else:
+        model.compile("adam", "mse")
+        model.optimizer.build(model.trainable_variables)
         model.save(str(folder / "model.h5"))
         model.save_weights(str(folder / "weights.h5"), save_format="h5")
 

@@ -85,9 +85,9 @@ def test_every_kind_of_weight_comes_as_what_it_stands_for(tmp_path: Path) -> Non
         assert checkpoint.strings("texts") == TEXTS
         assert bytes(checkpoint["texts"].numpy()) == b"".join(TEXTS)
         assert torch.equal(checkpoint["half"], torch.from_numpy(HALVES.astype("f4")))
-        code = CODES.astype("f4") * np.float32(0.031) + np.float32(-4.2)
-        # one rounding in the product and one in the sum, each half a unit of 4: 2 * 2^-22
-        np.testing.assert_allclose(checkpoint["code"].numpy(), code, rtol=0, atol=2**-21)
+        # JavaScript computes in 64 bits and rounds once
+        code = (CODES.astype("f8") * 0.031 + -4.2).astype("f4")
+        assert np.array_equal(checkpoint["code"].numpy(), code)
         assert np.array_equal(checkpoint["wide"], np.floor(WIDE_CODES * 1.5 - 7 + 0.5))
         assert checkpoint["wide"].dtype is torch.int32
 
@@ -112,6 +112,13 @@ def with_paths(*paths: Any) -> Any:
     return groups, *data
 
 
+def shorter() -> Any:
+    """The last weight has four numbers; there are five."""
+    groups, *data = manifest()
+    groups[1]["weights"][-1]["shape"] = [4]
+    return groups, *data
+
+
 LIES: dict[str, tuple[Any, str]] = {
     "an absolute path": (with_paths("/etc/hostname"), "is no file beside the manifest"),
     "a path upwards": (with_paths("../a.bin", "deep/b.bin"), "is no file beside the manifest"),
@@ -133,6 +140,20 @@ LIES: dict[str, tuple[Any, str]] = {
         changed(quantization={"dtype": "uint8", "scale": "1", "min": 0}),
         "which is not known",
     ),
+    "a scale that is no number": (
+        changed(quantization={"dtype": "uint8", "scale": 10**400, "min": 0}),
+        "numbers that are not finite",
+    ),
+    "an infinite minimum": (
+        changed(quantization={"dtype": "uint8", "scale": 1, "min": float("inf")}),
+        "numbers that are not finite",
+    ),
+    "a file listed twice": (with_paths("a.bin", "./a.bin", "deep/b.bin"), "is listed twice"),
+    "half of a character": (with_paths("\ud800"), "is no file beside the manifest"),
+    "a name of half of a character": (changed(name="\ud800"), "a name that is no text"),
+    "a very long path": (with_paths("a" * 5000), "is no file beside the manifest"),
+    "bytes that are nobody's": (shorter(), "its files have 27 bytes, its weights 25"),
+    "very many dimensions": (changed(shape=[1] * 100), "shape [1, 1, 1"),
     "many strings": (
         (
             [{"paths": ["a.bin"], "weights": [{"name": "s", "shape": [2**50], "dtype": "string"}]}],
@@ -163,6 +184,23 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (inside / "a.bin").symlink_to(tmp_path / "secret.bin")
     with pytest.raises(CheckpointError, match="leads out of the manifest's folder"):
         open_checkpoint(path)
+
+
+def test_quantized_numbers_beyond_32_bits_are_refused(tmp_path: Path) -> None:
+    groups, *data = manifest()
+    groups[1]["weights"][2]["quantization"]["scale"] = 1e9
+    checkpoint = open_checkpoint(write(tmp_path, groups, *data))
+    with pytest.raises(CheckpointError, match="wide: quantized numbers that stand for none"):
+        checkpoint["wide"]
+
+
+def test_an_empty_weight_of_enormous_size_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"")
+    weights = [{"name": "w", "shape": [0, 2**70], "dtype": "float32"}]
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({"weightsManifest": [{"paths": ["a.bin"], "weights": weights}]}))
+    with pytest.raises(CheckpointError, match="w: shape"):
+        open_checkpoint(path)["w"]
 
 
 @pytest.mark.parametrize(

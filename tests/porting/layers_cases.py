@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ class Case:
     """Of the inputs: normal, relu (half of them 0, so that windows have ties), bytes, or the number
     of words."""
     is_training: bool = False
+    spread: bool = False
+    """Whether it takes several inputs as several arguments."""
     channels_first: bool = False
     """Whether it is compared with channels first, too."""
 
@@ -140,6 +143,49 @@ CONVOLUTIONS = [
            {"equation": "...c,cd->...d", "output_shape": 3, "activation": "relu"}),
 ]  # fmt: skip
 
+# ---- windows drawn at random ----
+
+
+def _drawn(count: int, seed: int) -> list[Case]:
+    source = random.Random(seed)
+    cases: dict[str, Case] = {}
+    names = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose", "MaxPooling2D",
+             "AveragePooling2D")  # fmt: skip
+    while len(cases) < count:
+        case = _draw(source.choice(names), source)
+        if case is not None:
+            cases[str(case)] = case
+    return list(cases.values())
+
+
+def _draw(name: str, source: random.Random) -> Case | None:
+    """A layer; None where the window does not fit, or TF does not run it on CPUs."""
+    size = source.randint(1, 12), source.randint(1, 12)
+    kernel = source.randint(1, 5), source.randint(1, 5)
+    strides = source.randint(1, 3), source.randint(1, 3)
+    gaps = source.choice(((1, 1), (1, 1), (2, 2), (1, 3), (2, 1)))
+    padding = source.choice(("same", "valid"))
+    pooling, transposed = name.endswith("Pooling2D"), name.endswith("Transpose")
+    if pooling or transposed:
+        gaps = (1, 1)
+    if name in ("DepthwiseConv2D", "SeparableConv2D") or max(gaps) > 1:
+        strides = (strides[0],) * 2 if max(gaps) == 1 else (1, 1)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, gaps, strict=True)]
+    if padding == "valid" and not transposed and (size[0] < reach[0] or size[1] < reach[1]):
+        return None
+    arguments: dict[str, Any] = {"strides": strides, "padding": padding}
+    arguments |= {"pool_size": kernel} if pooling else {"kernel_size": kernel}
+    arguments |= {} if pooling or transposed else {"dilation_rate": gaps}
+    if name in ("Conv2D", "SeparableConv2D", "Conv2DTranspose"):
+        arguments["filters"] = source.randint(1, 5)
+    elif not pooling:
+        arguments["depth_multiplier"] = source.randint(1, 3)
+    shape = (source.randint(1, 3), *size, source.randint(1, 6))
+    return Case(name, (shape,), arguments, values="relu" if pooling else "normal")
+
+
+DRAWN = _drawn(120, seed=5)
+
 # ---- normalizations ----
 
 NORMALIZATIONS = [
@@ -244,6 +290,13 @@ POOLING = [
         for keep in (False, True)
     ),
 ]  # fmt: skip
+POOLING += [
+    Case(f"Adaptive{kind}Pooling{rank}D", (shape,), {"output_size": size}, channels_first=True)
+    for kind in ("Max", "Average")
+    for rank, shape, size in (
+        (1, LINE, 4), (2, ODD, (4, 7)), (2, EVEN, (3, 5)), (3, VOLUME, (2, 4, 3)),
+    )
+]  # fmt: skip
 
 # ---- shapes, merges, preprocessing ----
 
@@ -304,6 +357,10 @@ PREPROCESSING = [
            {"height": 6, "width": 20, "pad_to_aspect_ratio": True}),
     *_each("Resizing", (2, 9, 13, 3), {"height": 6, "width": 20},
            {"height": 20, "width": 17, "interpolation": "bicubic"}, values="bytes"),
+    *(
+        Case("Resizing", ((1, 61, 83, 1),), {"height": 224, "width": 37, "interpolation": method})
+        for method in _METHODS
+    ),
     *_each("CenterCrop", (2, 9, 13, 3), {"height": 4, "width": 7}, {"height": 5, "width": 12},
            {"height": 12, "width": 7}, channels_first=True),
     *_each("CenterCrop", (2, 9, 13, 3), {"height": 12, "width": 7}, library="tf_keras"),
@@ -334,9 +391,57 @@ CORE = [
            library="tf_keras"),
 ]  # fmt: skip
 
+# ---- recurrent layers, attention ----
+
+SEQUENCE = (3, 6, 5)
+_GATES = ({}, {"return_sequences": True, "go_backwards": True}, {"use_bias": False})
+RECURRENT = [
+    *(
+        Case(name, (SEQUENCE,), {"units": 4, **arguments}, library)
+        for name in ("LSTM", "GRU", "SimpleRNN")
+        for library in ("keras", "tf_keras")
+        for arguments in (*_GATES, {"activation": "relu"}, {"return_state": True})
+    ),
+    *(
+        Case(name, (SEQUENCE,), {"units": 4, "recurrent_activation": "hard_sigmoid"}, library)
+        for name in ("LSTM", "GRU")
+        for library in ("keras", "tf_keras")
+    ),
+    *(
+        Case("GRU", (SEQUENCE,), {"units": 4, "reset_after": False, "use_bias": use_bias}, library)
+        for library in ("keras", "tf_keras")
+        for use_bias in (False, True)
+    ),
+    *(
+        Case("Bidirectional", (SEQUENCE,),
+             {"layer": (name, {"units": 4, "return_sequences": sequences}), "merge_mode": mode},
+             library)
+        for library in ("keras", "tf_keras")
+        for name, sequences, mode in (
+            ("LSTM", True, "concat"), ("GRU", False, "sum"), ("GRU", True, "mul"),
+            ("SimpleRNN", False, "ave"),
+        )
+    ),
+]  # fmt: skip
+_TWO = ((2, 6, 8), (2, 5, 8))
+ATTENTION = [
+    *(
+        Case("MultiHeadAttention", shapes, {"num_heads": 2, "key_dim": 3, **arguments}, library,
+             spread=True)
+        for library in ("keras", "tf_keras")
+        for shapes, arguments in (
+            (_TWO, {}), (_TWO, {"value_dim": 5, "use_bias": False}), (_TWO, {"output_shape": 4}),
+            ((*_TWO, (2, 5, 7)), {"dropout": 0.1}),
+        )
+    ),
+    *_each("Attention", _TWO, {}, {"use_scale": True}),
+    *_each("Attention", (*_TWO, (2, 5, 8)), {"dropout": 0.2}),
+    *_each("AdditiveAttention", _TWO, {}, {"use_scale": False}),
+]  # fmt: skip
+
 CASES = [
-    *CONVOLUTIONS, *NORMALIZATIONS, *ACTIVATIONS, *POOLING, *RESHAPING, *MERGING, *PREPROCESSING,
-    *CORE,
+    *CONVOLUTIONS, *DRAWN, *NORMALIZATIONS, *ACTIVATIONS, *POOLING, *RESHAPING, *MERGING,
+    *PREPROCESSING, *CORE, *RECURRENT, *ATTENTION,
 ]  # fmt: skip
 
 # ---- training steps of batch normalization ----
@@ -355,4 +460,8 @@ TRAINING = [
         ((1, 4), {"epsilon": 0.1}),
         ((1, 1, 1, 4), {"epsilon": 0.1, "center": False}),
     )
-]
+] + [
+    Case("TimeDistributed", ((3, 4, 5, 2),), {"layer": ("BatchNormalization", {})}, library,
+         is_training=True)
+    for library in ("keras", "tf_keras")
+]  # fmt: skip

@@ -57,14 +57,29 @@ def randomize(layer: Any, random: np.random.Generator) -> None:
             variable.assign((random.standard_normal(shape) / 2).astype("float32"))
 
 
-def run(layer: Any, inputs: list[tf.Tensor], is_training: bool, random: Any) -> dict[str, Any]:
+def call(layer: Any, inputs: list[Any], spread: bool, **arguments: Any) -> Any:
+    if spread:
+        return layer(*inputs, **arguments)
+    return layer(inputs if len(inputs) > 1 else inputs[0], **arguments)
+
+
+def flattened(output: Any) -> tf.Tensor:
+    """Several results one after another."""
+    if not isinstance(output, (list, tuple)):
+        return output
+    return tf.concat([tf.reshape(one, (one.shape[0], -1)) for one in output], 1)
+
+
+def run(
+    layer: Any, inputs: list[tf.Tensor], spread: bool, is_training: bool, random: Any
+) -> dict[str, Any]:
     """The output, and the gradients of its product with random numbers."""
     variables = [
         weight.value if hasattr(weight, "path") else weight for weight in layer.trainable_weights
     ]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        output = layer(inputs if len(inputs) > 1 else inputs[0], training=is_training)
+        output = flattened(call(layer, inputs, spread, training=is_training))
         if not output.dtype.is_floating:
             return {"output": output.numpy()}
         pool = random.standard_normal(output.shape).astype("float32")
@@ -88,7 +103,7 @@ def record(number: int, case: Case, arrays: dict[str, np.ndarray]) -> Any:
     inputs = [draw(case, shape, random) for shape in case.shapes]
     layer = make_layer(library, case.layer, {"name": "layer", **case.arguments})
     symbols = [library.Input(one.shape[1:], dtype=str(one.dtype)) for one in inputs]
-    model = library.Model(symbols, layer(symbols if len(symbols) > 1 else symbols[0]))
+    model = library.Model(symbols, call(layer, symbols, case.spread))
     randomize(layer, random)
     if hasattr(layer, "finalize_state"):
         layer.finalize_state()  # Normalization keeps what it makes of its variables
@@ -100,7 +115,7 @@ def record(number: int, case: Case, arrays: dict[str, np.ndarray]) -> Any:
         for index, one in enumerate(inputs):
             arrays[f"{number} step{step} x{index}"] = one
         tensors = [tf.constant(one) for one in inputs]
-        for key, value in run(layer, tensors, case.is_training, random).items():
+        for key, value in run(layer, tensors, case.spread, case.is_training, random).items():
             arrays[f"{number} step{step} {key}"] = value
     for index, weight in enumerate(weights):
         arrays[f"{number} after{index}"] = np.asarray(weight)

@@ -247,6 +247,38 @@ def test_a_builder_can_be_given_for_a_function():
     assert torch.equal(model(x), x + 3)
 
 
+def slicing(key):
+    made = layer("SlicingOpLambda", "slice", function="__operators__.getitem")
+    made["inbound_nodes"] = [["image", 0, 0, {"slice_spec": key}]]
+    return graph(image("image", 2, 4, 3), made)
+
+
+def ends(start=None, stop=None, step=None):
+    return {"start": start, "stop": stop, "step": step}
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (0, X[0]),
+        ([ends(), 1], X[:, 1]),
+        ([ends(), ends(1), ends(), ends(step=2)], X[:, 1:, :, ::2]),
+        ({"class_name": "__tuple__", "items": [ends(), ends(1)]}, X[:, 1:]),  # in SavedModels
+        ([{"class_name": "__ellipsis__"}, 0], X[..., 0]),
+        ([ends(), None], X[:, None]),
+        ([ends(), ends(step=-1), ends(2, 0, -1)], X[:, [1, 0]][:, :, [2, 1]]),
+    ],
+)
+def test_slices_are_read_in_every_form(key, expected):
+    assert torch.equal(ported(slicing(key))(X), expected)
+
+
+@pytest.mark.parametrize("key", [1.5, "1", {"a": 1}, [ends("1")], ["image", 0, 0]])
+def test_computed_and_senseless_indices_are_refused(key):
+    with pytest.raises(PortError, match="its index"):
+        ported(slicing(key))
+
+
 # ---- folding -------------------------------------------------------------------------------------
 
 
@@ -442,6 +474,14 @@ def test_mutated_descriptions_give_a_port_or_a_port_error(networks, library, nam
     except (PortError, CheckpointError):
         return
     assert sum(weight.numel() for weight in made.model.parameters()) < 10**5
+
+
+@pytest.mark.parametrize("kind", ["__tuple__", "DTypePolicy", "function", "__numpy__", "x"])
+def test_a_config_that_looks_like_a_wrapped_value_is_a_config(kind):
+    config = layer("Activation", "relu", "image", activation="relu", items=[1])
+    config["config"]["class_name"] = kind
+    x = torch.randn(1, 8, 8, 3)
+    assert torch.equal(ported(graph(image(), config))(x), x.relu())
 
 
 def test_references_are_found_in_every_structure():

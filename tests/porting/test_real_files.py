@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tfcompat_dw import port_model
+from tfcompat_dw.checkpoint import open_checkpoint
 from tfcompat_dw.porting.compare import compare
 
 HERE = Path(__file__).resolve().parent
@@ -96,3 +97,31 @@ def test_port_works_where_importing_tensorflow_and_keras_raises() -> None:
         timeout=120,
     )
     assert run.stdout.split("\n")[:2] == ["(1, 7)", "(1, 2)"], run.stderr
+
+
+TF_VALUES = """
+import os, sys
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+import numpy as np, tensorflow as tf
+reader = tf.train.load_checkpoint(sys.argv[1])
+names = reader.get_variable_to_shape_map()
+values = {name: reader.get_tensor(name) for name in names}
+strings = {name: np.frombuffer(v, "u1") for name, v in values.items() if isinstance(v, bytes)}
+np.savez(sys.argv[2], **values | strings)
+"""
+
+
+def test_yamnet_holds_what_tensorflow_finds_in_it(tmp_path: Path) -> None:
+    """A SavedModel of TF 2.8: names and values of all variables."""
+    folder = real_files.path("yamnet")
+    arguments = [str(folder / "variables" / "variables"), str(tmp_path / "values.npz")]
+    subprocess.run([sys.executable, "-c", TF_VALUES, *arguments], check=True, timeout=120)
+    checkpoint = open_checkpoint(folder)
+    with np.load(tmp_path / "values.npz") as expected:
+        assert set(checkpoint) == set(expected.files)
+        assert len(checkpoint) == 113
+        for name in checkpoint:
+            assert np.array_equal(checkpoint[name].numpy(), expected[name]), name
+    names = checkpoint.variable_names()
+    depthwise = [key for key in checkpoint if names.get(key, "").endswith("depthwise_kernel")]
+    assert [tuple(checkpoint[key].shape)[:2] for key in depthwise] == [(3, 3)] * 13

@@ -24,11 +24,15 @@ STEPS, RATE, MOMENTUM = 10, 0.02, 0.9
 NETWORKS = ["MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny", "Xception"]
 IN_SHORT = 1
 GRADIENT_BOUND, STEP_BOUND = 1e-9, 1e-7
-"""Of the largest value of each variable.
+ROUNDED = {"ConvNeXtTiny": 1e3}
+"""Of the largest value of each variable, and how many times that for some networks.
 
 A gradient is a chain of some 200 sums of up to 10^4 terms, each off by 2^-53 * sqrt(10^4) = 1e-14
 of its size if errors mostly cancel; that is 2e-12, and cancellation within the sums takes two or
 three digits more.  In ten steps errors grow with the curvature, another factor of 100.
+
+TF's gelu divides by a square root of 2 that it rounds to float32 even in float64 networks: an error
+of 2^-25 in each of ConvNeXt's 18 blocks, 5e-7 in all.
 """
 
 
@@ -47,6 +51,7 @@ def test_gradients_and_ten_steps_are_those_of_keras(name: str, tmp_path: Path) -
         timeout=900,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    factor = ROUNDED.get(name, 1)
     model = port_model(tmp_path / "before.keras", dtype=torch.float64).train()
     with np.load(tmp_path / "data.npz") as data:
         x, y = (torch.from_numpy(data[key]) for key in ("x", "y"))
@@ -55,17 +60,17 @@ def test_gradients_and_ten_steps_are_those_of_keras(name: str, tmp_path: Path) -
         optimizer.zero_grad()
         (model(x) - y).square().mean().backward()
         if step == 0:
-            compare_gradients(model, tmp_path / "gradients.npz")
+            compare_gradients(model, tmp_path / "gradients.npz", GRADIENT_BOUND * factor)
         optimizer.step()
     expected = port_model(tmp_path / "after.keras", dtype=torch.float64).state_dict()
     found = model.state_dict()
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         if value.is_floating_point():
-            assert_close(found[key], value, STEP_BOUND, key)
+            assert_close(found[key], value, STEP_BOUND * factor, key)
 
 
-def compare_gradients(model: torch.nn.Module, path: Path) -> None:
+def compare_gradients(model: torch.nn.Module, path: Path, bound: float) -> None:
     """Of every trainable variable, in TF's layout."""
     with np.load(path) as arrays:
         expected = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -79,7 +84,7 @@ def compare_gradients(model: torch.nn.Module, path: Path) -> None:
             wanted = expected.pop(key)
             # a bias before a batch normalization has a gradient of zero but for rounding
             scale = max(wanted.abs().max().item(), 1e-6 * largest)
-            assert (gradient - wanted).abs().max() <= GRADIENT_BOUND * scale, names
+            assert (gradient - wanted).abs().max() <= bound * scale, names
     assert not expected
 
 

@@ -101,9 +101,21 @@ class Checkpoint(Mapping[str, Tensor], ABC):
 def parsed_json(text: bytes | str, path: Path, place: str) -> Any:
     """JSON from a file; what is none, or too deep, is a :class:`CheckpointError`."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(path, place, f"no valid JSON ({error})") from error
+    level, depth = [value] if isinstance(value, (dict, list)) else [], 0
+    while level:  # one level after another: whoever goes through it recursively may do so
+        depth += 1
+        if depth > DEEPEST_JSON:
+            raise CheckpointError(path, place, f"JSON of more than {DEEPEST_JSON} levels")
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for several in inner for one in several if isinstance(one, (dict, list))]
+    return value
+
+
+DEEPEST_JSON = 200
+"""Levels; Keras takes half a dozen for each model within another."""
 
 
 TORCH_DTYPES: dict[str, torch.dtype] = {

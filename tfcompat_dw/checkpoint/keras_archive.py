@@ -1,11 +1,14 @@
 """Keras 3's ``.keras``: a zip archive of ``config.json``, ``metadata.json`` and the weights.
 
+And ``.weights.json``, which lists the files that large weights are written to.
+
 The layout is that of ``keras/src/saving/saving_lib.py``.  Nothing is unpacked to disk.
 """
 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from tfcompat_dw.checkpoint.base import Checkpoint, CheckpointError, TensorInfo, parsed_json
-from tfcompat_dw.checkpoint.keras_hdf5 import KerasHdf5
+from tfcompat_dw.checkpoint.keras_hdf5 import KerasHdf5, number_of
 from tfcompat_dw.checkpoint.mapped import MappedFile
 
 RATIO = 100
@@ -23,37 +26,35 @@ CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 SHARDS = "model.weights.json"
 
 
-class KerasArchive(Checkpoint):
-    """``.keras``, or a folder with its contents; keys are those of its ``model.weights.h5``.
+class KerasShards(Checkpoint):
+    """Weights in several files, which ``NAME.weights.json`` lists, as one mapping."""
 
-    Weights in several files (``model.weights.json`` lists them) are one mapping.
-    """
-
-    format = "Keras archive"
+    format = "Keras weights in several files"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._read = _Folder(path) if path.is_dir() else _Zip(path)
-        if not self._read.has(CONFIG):
-            raise CheckpointError(path, CONFIG, "missing: this is no .keras file")
-        names = self._weight_files()
-        self._files = [KerasHdf5(path, self._read.mapped(name)) for name in names]
-        self._file_of = {key: file for file in self._files for key in file}
+        self._read: _Folder | _Zip = _Folder(path.parent)
+        self._open(self._listed(path.name))
 
-    def _weight_files(self) -> list[str]:
-        if self._read.has(WEIGHTS):
-            return [WEIGHTS]
-        if not self._read.has(SHARDS):
-            raise CheckpointError(self.path, WEIGHTS, "missing: the file holds no weights")
-        index = parsed_json(self._read.bytes(SHARDS), self.path, SHARDS)
+    def _open(self, names: list[str]) -> None:
+        self._files = [KerasHdf5(self.path, self._read.mapped(name)) for name in names]
+        self._file_of: dict[str, KerasHdf5] = {}
+        for name, file in zip(names, self._files, strict=True):
+            for key in file:
+                if self._file_of.setdefault(key, file) is not file:
+                    raise CheckpointError(self.path, name, f"{key} is in another file, too")
+
+    def _listed(self, index_name: str) -> list[str]:
+        """The files that an index lists, each once."""
+        index = parsed_json(self._read.bytes(index_name), self.path, index_name)
         parts = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(parts, dict):
-            raise CheckpointError(self.path, SHARDS, "no weight_map")
+            raise CheckpointError(self.path, index_name, "no weight_map")
         names: dict[str, None] = {}
         for value in parts.values():
             for name in value if isinstance(value, list) else [value]:
                 if not isinstance(name, str) or "/" in name or not self._read.has(name):
-                    raise CheckpointError(self.path, SHARDS, f"no file {name!r} beside it")
+                    raise CheckpointError(self.path, index_name, f"no file {name!r} beside it")
                 names[name] = None
         return list(names)
 
@@ -77,6 +78,41 @@ class KerasArchive(Checkpoint):
         """The elements of a string dataset."""
         return self._file_of[name].strings(name)
 
+    def layers(self) -> dict[str, list[str]]:
+        """Keys by the path of the object that holds them (``layers/conv2d_1``), as numbered."""
+        found: dict[str, list[str]] = {}
+        for file in self._files:  # a layer's variables may be in several of them
+            for holder, keys in file.layers().items():
+                found.setdefault(holder, []).extend(keys)
+        return {holder: sorted(keys, key=number_of) for holder, keys in found.items()}
+
+    def layer_names(self) -> dict[str, str]:
+        """Names of layers by the paths of ``layers()``, where the file has them."""
+        return {path: name for file in self._files for path, name in file.layer_names().items()}
+
+
+class KerasArchive(KerasShards):
+    """``.keras``, or a folder with its contents; keys are those of its ``model.weights.h5``.
+
+    Weights in several files (``model.weights.json`` lists them) are one mapping.
+    """
+
+    format = "Keras archive"
+
+    def __init__(self, path: Path) -> None:
+        Checkpoint.__init__(self, path)
+        self._read = _Folder(path) if path.is_dir() else _Zip(path)
+        if not self._read.has(CONFIG):
+            raise CheckpointError(path, CONFIG, "missing: this is no .keras file")
+        self._open(self._weight_files())
+
+    def _weight_files(self) -> list[str]:
+        if self._read.has(WEIGHTS):
+            return [WEIGHTS]
+        if not self._read.has(SHARDS):
+            raise CheckpointError(self.path, WEIGHTS, "missing: the file holds no weights")
+        return self._listed(SHARDS)
+
     def model_config(self) -> dict[str, Any]:
         """``config.json``."""
         config = parsed_json(self._read.bytes(CONFIG), self.path, CONFIG)
@@ -91,10 +127,6 @@ class KerasArchive(Checkpoint):
         metadata = parsed_json(self._read.bytes(METADATA), self.path, METADATA)
         version = metadata.get("keras_version") if isinstance(metadata, dict) else None
         return version if isinstance(version, str) else None
-
-    def layers(self) -> dict[str, list[str]]:
-        """Keys by the path of the object that holds them (``layers/conv2d_1``), as numbered."""
-        return {holder: keys for file in self._files for holder, keys in file.layers().items()}
 
 
 class _Folder:
@@ -123,7 +155,7 @@ class _Zip:
         try:
             with zipfile.ZipFile(path) as archive:
                 entries = archive.infolist()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        except Exception as error:  # BadZipFile is not all that zipfile raises
             raise CheckpointError(path, "", f"no zip archive ({error})") from error
         self._entries = {entry.filename: entry for entry in entries}
         if len(self._entries) != len(entries):
@@ -136,7 +168,10 @@ class _Zip:
         """A member that is stored as it is comes as a part of the map."""
         entry = self._checked(name)
         if entry.compress_type == STORED:
-            return self._file.part(self._start(entry), entry.file_size, name)
+            part = self._file.part(self._start(entry), entry.file_size, name)
+            if zlib.crc32(part.view(0, part.size, name)) != entry.CRC:
+                raise CheckpointError(self.path, name, "damaged: its checksum is wrong")
+            return part
         return MappedFile.of_bytes(self.path, self.bytes(name))
 
     def bytes(self, name: str) -> bytes:
@@ -156,6 +191,8 @@ class _Zip:
             raise CheckpointError(self.path, name, "encrypted")
         if entry.compress_type not in (STORED, DEFLATED):
             raise CheckpointError(self.path, name, f"compressed by method {entry.compress_type}")
+        if entry.compress_type == STORED and entry.compress_size != entry.file_size:
+            raise CheckpointError(self.path, name, "of two sizes, though it is not compressed")
         most = min(entry.compress_size, self._file.size) * RATIO + 2**20
         if entry.file_size > most:
             raise CheckpointError(
@@ -171,5 +208,8 @@ class _Zip:
         header = bytes(self._file.view(entry.header_offset, 30, entry.filename))
         if header[:4] != b"PK\x03\x04":
             raise CheckpointError(self.path, entry.filename, "its header is not where it should be")
-        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        return entry.header_offset + len(header) + lengths
+        lengths = [int.from_bytes(header[at : at + 2], "little") for at in (26, 28)]
+        start = entry.header_offset + len(header)
+        if self._file.view(start, lengths[0], entry.filename) != entry.orig_filename.encode():
+            raise CheckpointError(self.path, entry.filename, "its header is another member's")
+        return start + sum(lengths)

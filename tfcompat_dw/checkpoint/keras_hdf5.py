@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from tfcompat_dw.checkpoint.base import Checkpoint, CheckpointError, TensorInfo, parsed_json
@@ -29,8 +28,8 @@ class KerasHdf5(Checkpoint):
     def __init__(self, path: Path, file: MappedFile | None = None) -> None:
         super().__init__(path)
         self._hdf5 = Hdf5File(file or MappedFile(path))
-        groups = set(self._hdf5.groups)
-        self._root = "model_weights" if "model_weights" in groups else ""
+        self._groups = set(self._hdf5.groups)
+        self._root = "model_weights" if "model_weights" in self._groups else ""
 
     def info(self, name: str) -> TensorInfo:
         """Data type and shape."""
@@ -69,78 +68,100 @@ class KerasHdf5(Checkpoint):
     @property
     def is_legacy(self) -> bool:
         """Whether layers have groups of their own, as Keras 1 and 2 write them."""
-        return "layer_names" in self._names(self._root) or "layer_names0" in self._names(self._root)
+        return self._has(self._root, "layer_names")
 
     def layers(self) -> dict[str, list[str]]:
         """Keys by layer, in the layer's order.
 
         Legacy files: by the layer's name, as ``weight_names`` lists them.  Keras 3: by the path of
-        the object that holds them (``layers/conv2d_1``), as numbered.
+        the object that holds them (``layers/conv2d_1``; empty for the model itself), as numbered.
         """
-        return self._legacy_layers() if self.is_legacy else self._numbered()
+        if not self.is_legacy:
+            return self._numbered()
+        return {layer: [key for _, key in named] for layer, named in self._by_layer().items()}
+
+    def layer_names(self) -> dict[str, str]:
+        """Names of layers by the paths of ``layers()``, where the file has them (new Keras 3)."""
+        if self.is_legacy:
+            return {layer: layer for layer in self.layers()}
+        names = {}
+        for holder in self._numbered():
+            name = self._text(_path(holder, "vars"), "name")
+            if name is not None:
+                names[holder] = name
+        return names
 
     def variable_names(self) -> dict[str, str]:
-        """In legacy files, TensorFlow's names: ``conv1/kernel:0``."""
+        """In legacy files, TensorFlow's names (``conv1/kernel:0``), the optimizer's included."""
         if not self.is_legacy:
             return {}
-        return {
-            key: name
-            for layer in self._list(self._root, "layer_names")
-            for name, key in self._weights(layer)
-        }
+        names = {key: name for named in self._by_layer().values() for name, key in named}
+        for group in (_path(self._root, "top_level_model_weights"), "optimizer_weights"):
+            if group in self._groups and self._has(group, "weight_names"):
+                names |= {key: name for name, key in self._weights(group)}
+        return names
 
-    def _legacy_layers(self) -> dict[str, list[str]]:
-        layers = self._list(self._root, "layer_names")
-        return {layer: [key for _, key in self._weights(layer)] for layer in layers}
+    # ---- legacy files ------------------------------------------------------------------------
 
-    def _weights(self, layer: str) -> list[tuple[str, str]]:
-        """(variable's name, key) of a legacy layer."""
-        group = self._path(self._root, layer)
-        if group not in self._hdf5.groups:
-            raise CheckpointError(self.path, group, "the layer is listed, but not there")
-        found = [(name, self._path(group, name)) for name in self._list(group, "weight_names")]
-        for _, key in found:
+    def _by_layer(self) -> dict[str, list[tuple[str, str]]]:
+        """(variable's name, key) of each layer's variables."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        groups = set()
+        for layer in self._list(self._root, "layer_names"):
+            group = _path(self._root, layer)
+            if group not in self._groups:
+                raise CheckpointError(self.path, group, "the layer is listed, but not there")
+            if group in groups:
+                raise CheckpointError(self.path, group, "the layer is listed twice")
+            groups.add(group)
+            found[layer] = self._weights(group)
+        return found
+
+    def _weights(self, group: str) -> list[tuple[str, str]]:
+        """(variable's name, key) of a group's."""
+        if not self._has(group, "weight_names"):
+            raise CheckpointError(self.path, group, "it does not list its variables (weight_names)")
+        found = {_path(group, name): name for name in self._list(group, "weight_names")}
+        for key in found:
             if key not in self._hdf5:
                 raise CheckpointError(self.path, key, "the variable is listed, but not there")
-        return found
+        return [(name, key) for key, name in found.items()]
+
+    # ---- Keras 3 -----------------------------------------------------------------------------
 
     def _numbered(self) -> dict[str, list[str]]:
         found: dict[str, dict[int, str]] = {}
         for key in self._hdf5:
-            holder, _, number = key.rpartition("/vars/")
+            holder, _, number = f"/{key}".rpartition("/vars/")
             if number.isascii() and number.isdigit() and len(number) < 6:
-                found.setdefault(holder, {})[int(number)] = key
+                found.setdefault(holder.strip("/"), {})[int(number)] = key
         return {
             holder: [numbered[number] for number in sorted(numbered)]
             for holder, numbered in found.items()
         }
 
-    @staticmethod
-    def _path(*parts: str) -> str:
-        return "/".join(part.strip("/") for part in parts if part)
+    # ---- attributes --------------------------------------------------------------------------
 
-    def _names(self, group: str) -> dict[str, Any]:
-        return self._hdf5.attributes(group)
+    def _has(self, group: str, name: str) -> bool:
+        attributes = self._hdf5.attributes(group)
+        return name in attributes or f"{name}0" in attributes
 
     def _text(self, group: str, name: str) -> str | None:
-        value = self._names(group).get(name)
-        if isinstance(value, np.ndarray) and value.size == 1:
-            value = value.item()
-        if isinstance(value, str):
-            return value
+        value = self._hdf5.attributes(group).get(name)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         return self._decoded(value, group, name) if isinstance(value, bytes) else None
 
     def _list(self, group: str, name: str) -> list[str]:
         """An attribute of strings; long ones are written in pieces, ``name0``, ``name1``."""
-        attributes = self._names(group)
+        attributes = self._hdf5.attributes(group)
         pieces = [attributes[name]] if name in attributes else []
-        while f"{name}{len(pieces)}" in attributes and name not in attributes:
+        while name not in attributes and f"{name}{len(pieces)}" in attributes:
             pieces.append(attributes[f"{name}{len(pieces)}"])
-        values = [value for piece in pieces for value in np.ravel(piece).tolist()]
-        return [
-            value if isinstance(value, str) else self._decoded(value, group, name)
-            for value in values
+        values = [
+            value for piece in pieces for value in (piece if isinstance(piece, list) else [piece])
         ]
+        return [self._decoded(value, group, name) for value in values]
 
     def _decoded(self, value: Any, group: str, name: str) -> str:
         place = f"{group or 'the file'}, attribute {name}"
@@ -150,3 +171,13 @@ class KerasHdf5(Checkpoint):
             return value.decode()
         except UnicodeDecodeError as error:
             raise CheckpointError(self.path, place, "no UTF-8 text") from error
+
+
+def number_of(key: str) -> int:
+    """Of a variable of Keras 3: 2 of ``layers/dense/vars/2``."""
+    return int(key.rpartition("/")[2])
+
+
+def _path(*parts: str) -> str:
+    """As HDF5 takes it: slashes at the ends, and several in a row, mean nothing."""
+    return "/".join(name for part in parts for name in part.split("/") if name)

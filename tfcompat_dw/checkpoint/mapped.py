@@ -60,6 +60,8 @@ class MappedFile:
     def tensor(self, offset: int, dtype: str, shape: tuple[int, ...], place: str) -> Tensor:
         """Little-endian numbers; a view of the file where their address is a multiple of theirs."""
         type = TORCH_DTYPES[dtype]
+        if prod(size for size in shape if size) >= 2**63:  # more than PyTorch counts
+            raise CheckpointError(self.path, place, f"shape {shape}")
         view = self.view(offset, prod(shape) * type.itemsize, place)
         if not len(view):
             return torch.empty(shape, dtype=type)

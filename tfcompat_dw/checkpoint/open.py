@@ -15,7 +15,8 @@ TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 
 _KINDS = (
     "a TF checkpoint (its prefix, its .index or a folder with a file 'checkpoint'), a SavedModel "
-    "folder, Keras .h5, .hdf5, .weights.h5 or .keras, TensorFlow.js model.json or weights manifest"
+    "folder, Keras .h5, .hdf5, .weights.h5, .weights.json or .keras, TensorFlow.js model.json or "
+    "weights manifest"
 )
 
 
@@ -25,8 +26,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Args:
         path: what TensorFlow's own loaders take: the prefix of a checkpoint (``model.ckpt-100``),
             a folder whose file ``checkpoint`` names the latest one, a SavedModel folder, a Keras
-            file (``.h5``, ``.hdf5``, ``.weights.h5``, ``.keras``), a checkpoint of TF 1's first
-            format, or the ``model.json`` or weights manifest of TensorFlow.js.
+            file (``.h5``, ``.hdf5``, ``.weights.h5``, ``.weights.json``, ``.keras``), a checkpoint
+            of TF 1's first format, or the ``model.json`` or weights manifest of TensorFlow.js.
 
     Returns:
         A mapping from the file's own names to tensors; each is read when it is asked for.  Files
@@ -90,6 +91,8 @@ def _reader_of_file(path: Path) -> tuple[str, str]:
         return "keras_hdf5", "KerasHdf5"
     if start[:4] == b"PK\x03\x04" or zipfile.is_zipfile(path):
         return "keras_archive", "KerasArchive"
+    if path.name.endswith(".weights.json"):
+        return "keras_archive", "KerasShards"
     if start.lstrip()[:1] in (b"{", b"["):
         return "tfjs", "TensorFlowJs"
     if not start:

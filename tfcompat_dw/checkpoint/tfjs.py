@@ -7,9 +7,11 @@ a smallest value, or halves.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
+from itertools import accumulate
+from math import isfinite, prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,8 +28,9 @@ from tfcompat_dw.checkpoint.base import (
 from tfcompat_dw.checkpoint.mapped import MappedFile
 
 MODEL = "model.json"
-DTYPES = ("float32", "float16", "int32", "uint8", "bool", "complex64", "string")
+DTYPES = ("float32", "float16", "int32", "uint8", "uint16", "bool", "complex64", "string")
 AFFINE = ("uint8", "uint16")
+MOST_DIMENSIONS = 32
 LARGEST_MANIFEST = 2**28
 """Bytes; a graph of thousands of nodes has some millions."""
 
@@ -71,6 +74,7 @@ class TensorFlowJs(Checkpoint):
             raise self._error("weightsManifest", "missing: this is no TensorFlow.js model")
         self._groups: list[_Group] = []
         self._weights: dict[str, _Weight] = {}
+        self._shards: set[Path] = set()
         for number, group in enumerate(manifest):
             self._add_group(number, group)
 
@@ -100,10 +104,13 @@ class TensorFlowJs(Checkpoint):
             raise self._error(name, "bytes that are neither true nor false")
         if not weight.is_affine:
             return stored.to(TORCH_DTYPES[weight.info.dtype])
-        values = stored.float() * weight.scale + weight.smallest
-        if weight.info.dtype == "int32":
-            return values.add(0.5).floor().int()  # as JavaScript rounds
-        return values
+        values = stored.double() * weight.scale + weight.smallest  # as JavaScript computes
+        if weight.info.dtype == "float32":
+            return values.float()
+        values = values.add(0.5).floor()  # and rounds
+        if not ((values >= -(2**31)) & (values < 2**31)).all():
+            raise self._error(name, "quantized numbers that stand for none of 32 bits")
+        return values.int()
 
     def strings(self, name: str) -> list[bytes]:
         """The elements of a string tensor: each has its length, 32 bits, before it."""
@@ -148,29 +155,46 @@ class TensorFlowJs(Checkpoint):
                 raise self._error(place, f"two weights are named {name!r}")
             self._weights[name] = weight
             offset = self._end(name, weight)
+        if offset != self._groups[number].size:
+            raise self._error(
+                place, f"its files have {self._groups[number].size} bytes, its weights {offset}"
+            )
 
     def _shard(self, path: Any, place: str) -> Path:
         """A file beside the manifest, or in a folder beside it."""
         pure = PurePosixPath(path) if isinstance(path, str) else None
         if pure is None or pure.is_absolute() or ".." in pure.parts or "\0" in str(path):
             raise self._error(place, f"{path!r} is no file beside the manifest")
-        folder = self._json.parent.resolve()
-        file = (folder / pure).resolve()
+        try:
+            folder = self._json.parent.resolve()
+            file = (folder / pure).resolve()
+            is_there = file.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, no text, a link in circles
+            raise self._error(place, f"{path[:80]!r} is no file beside the manifest") from error
         if not file.is_relative_to(folder):
             raise self._error(place, f"{path!r} leads out of the manifest's folder")
-        if not file.is_file():
+        if not is_there:
             raise self._error(place, f"{path!r} is missing: a part of the weights")
+        if file in self._shards:
+            raise self._error(place, f"{path!r} is listed twice")
+        self._shards.add(file)
         return file
 
     def _weight(self, entry: Any, group: int, offset: int, place: str) -> tuple[str, _Weight]:
         name = entry.get("name") if isinstance(entry, dict) else None
         if not isinstance(name, str):
             raise self._error(place, "a weight without a name")
+        if not name.isascii() and name != name.encode(errors="replace").decode():
+            raise self._error(place, f"a name that is no text: {name!r:.80}")
         dtype, shape = entry.get("dtype"), entry.get("shape")
         if dtype not in DTYPES:
             raise self._error(name, f"data of type {dtype!r}; one of {', '.join(DTYPES)} is read")
-        if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
-            raise self._error(name, f"shape {shape!r}")
+        if (
+            not isinstance(shape, list)
+            or len(shape) > MOST_DIMENSIONS
+            or any(type(n) is not int or n < 0 for n in shape)
+        ):
+            raise self._error(name, f"shape {shape!r:.80}")
         info = TensorInfo(dtype, tuple(shape))
         quantization = entry.get("quantization")
         if quantization is None:
@@ -189,8 +213,12 @@ class TensorFlowJs(Checkpoint):
             or info.dtype not in ("float32", "int32")
             or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers)
         ):
-            raise self._error(name, f"quantization {about!r} of {info.dtype}, which is not known")
-        scale, smallest = (float(n) for n in numbers)  # type: ignore[arg-type]
+            raise self._error(
+                name, f"quantization {about!r:.80} of {info.dtype}, which is not known"
+            )
+        scale, smallest = (_finite(n) for n in numbers)
+        if scale is None or smallest is None:
+            raise self._error(name, "a quantization by numbers that are not finite")
         return _Weight(info, group, offset, kind, scale, smallest)
 
     def _end(self, name: str, weight: _Weight) -> int:
@@ -216,17 +244,26 @@ class TensorFlowJs(Checkpoint):
         return CheckpointError(self._json, place, reason)
 
 
+def _finite(number: Any) -> float | None:
+    """JSON has numbers of any size, and Python's takes infinite ones."""
+    try:
+        return float(number) if isfinite(number) else None
+    except OverflowError:
+        return None
+
+
 class _Group:
     """The bytes of several files in a row."""
 
     def __init__(self, path: Path, files: list[Path]) -> None:
         self._path = path
         self._files = [MappedFile(file) for file in files]
+        self._starts = [0, *accumulate(file.size for file in self._files)]
 
     @property
     def size(self) -> int:
         """Of all files."""
-        return sum(file.size for file in self._files)
+        return self._starts[-1]
 
     def part(self, offset: int, size: int, place: str) -> MappedFile:
         """Some of the bytes: not copied where they lie in one file."""
@@ -234,12 +271,14 @@ class _Group:
             raise CheckpointError(
                 self._path, place, f"bytes {offset} to {offset + size} of {self.size} are asked for"
             )
-        start, pieces = 0, []
-        for file in self._files:
+        pieces = []
+        number = max(0, bisect_right(self._starts, offset) - 1)
+        while number < len(self._files) and self._starts[number] < offset + size:
+            start, file = self._starts[number], self._files[number]
             first, last = max(offset, start), min(offset + size, start + file.size)
             if first < last:
                 pieces.append(file.part(first - start, last - first, place))
-            start += file.size
+            number += 1
         if len(pieces) == 1:
             return pieces[0]
         data = b"".join(piece.view(0, piece.size, place) for piece in pieces)

@@ -425,6 +425,7 @@ class _Reader:
             if kwargs is not None and len(value) == 4:
                 kwargs.update(self._legacy_kwargs(value[3], here))
             return value[2] if value[0] == CONSTANT else self._ref(value[:3], here)
+        value = _without_tuple(value)
         if isinstance(value, list):
             return [self._legacy_structure(item, here, what, depth + 1, kwargs) for item in value]
         if isinstance(value, dict):
@@ -444,6 +445,7 @@ class _Reader:
             _refuse(here, f"the arguments of its call are nested more than {VALUE_DEPTH} deep")
         if _is_node(value):
             return value[2] if value[0] == CONSTANT else self._ref(value[:3], here)
+        value = _without_tuple(value)
         if isinstance(value, list):
             return [self._legacy_value(item, here, depth + 1) for item in value]
         if isinstance(value, dict) and value.keys() == {"start", "stop", "step"}:
@@ -488,6 +490,14 @@ class _HistoryRef(TensorRef):
 def _is_node(value: Any) -> bool:
     """``[layer, call, index]`` or ``[layer, call, index, kwargs]``."""
     return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str)
+
+
+def _without_tuple(value: Any) -> Any:
+    """Keras 2 writes tuples into SavedModels as objects."""
+    if isinstance(value, dict) and value.get("class_name") == "__tuple__":
+        items = value.get("items")
+        return items if isinstance(items, list) else []
+    return value
 
 
 def _is_operation(class_name: str, module: Any, config: Mapping[str, Any], major: int) -> bool:

@@ -11,10 +11,13 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from tfcompat_dw.checkpoint import open_checkpoint
-from tfcompat_dw.checkpoint.base import Checkpoint
+from tfcompat_dw.checkpoint.base import TORCH_DTYPES, Checkpoint, CheckpointError
 from tfcompat_dw.porting.config import keras_major_of, parse_network, shown
 from tfcompat_dw.porting.layer import HasTfWeights, PortError, TfWeight
 from tfcompat_dw.porting.model import PortedModel
@@ -22,11 +25,10 @@ from tfcompat_dw.porting.port import modules_with_weights
 from tfcompat_dw.porting.weights import pairs_of, variables_by_layer
 
 if TYPE_CHECKING:
+    from tfcompat_dw.checkpoint.hdf5 import Hdf5File
+    from tfcompat_dw.checkpoint.hdf5_objects import Type
     from tfcompat_dw.checkpoint.keras_archive import KerasArchive
     from tfcompat_dw.checkpoint.keras_hdf5 import KerasHdf5
-
-CONTIGUOUS = 1
-"""HDF5's class of a layout in one piece."""
 
 
 def export_keras_weights(
@@ -104,28 +106,31 @@ def _with_weights(file: KerasHdf5, weights: dict[str, TfWeight]) -> bytearray:
     hdf5 = file._hdf5
     data = bytearray(hdf5.file.view(0, hdf5.file.size, ""))
     for key in [key for key in weights if key in file]:
-        start, dtype = _place(file, key)
-        values = weights.pop(key).to_tf().cpu()
-        numbers = values.float() if not values.dtype.itemsize > 4 else values
-        raw = numbers.numpy().astype(dtype).tobytes()
-        end = start + len(raw)
-        if not 0 <= start <= end <= len(data):
-            raise PortError(f"{file.path}: {key}: its numbers are not in the file")
-        data[start:end] = raw
+        start, type = _place(hdf5, key)
+        numbers = _bytes(weights.pop(key).to_tf(), type)
+        hdf5.file.view(start, len(numbers), key)  # within the file, or an error
+        data[start : start + len(numbers)] = numbers
     return data
 
 
-def _place(file: KerasHdf5, key: str) -> tuple[int, Any]:
+def _place(hdf5: Hdf5File, key: str) -> tuple[int, Type]:
     """Where the numbers of a dataset start, and their type."""
-    hdf5 = file._hdf5
-    dataset = hdf5._datasets[key]
-    layout, dtype = hdf5._ask(key, lambda: (dataset.id.layout_class, dataset.dtype))
-    if layout != CONTIGUOUS or dtype.kind not in "fiu":
+    try:
+        start, type = hdf5.place(key)
+    except CheckpointError as error:
         raise PortError(
-            f"{file.path}: {key}: its numbers are compressed or in pieces, which Keras does not "
-            f"do; load the file in Keras and save it again"
-        )
-    return hdf5._base + hdf5._ask(key, lambda: int(dataset.id.data_offset)), dtype
+            f"{error}, as Keras writes them; load the file in Keras and save it again"
+        ) from error
+    if type.name not in TORCH_DTYPES:
+        raise PortError(f"{hdf5.file.path}: {key}: data of type {type.name} cannot be written")
+    return start, type
+
+
+def _bytes(values: Tensor, type: Type) -> bytes:
+    """Numbers as the file stores them."""
+    values = values.cpu().to(TORCH_DTYPES[type.name]).contiguous()
+    raw = values.reshape(-1, 1).view(torch.uint8)
+    return bytes((raw.flip(-1) if type.big_endian else raw).numpy())
 
 
 def _write_archive(archive: KerasArchive, weights: dict[str, TfWeight], target: Path) -> None:

@@ -24,6 +24,8 @@ from tfcompat_dw.porting.weights import variables_by_layer
 NameMap = (
     Mapping[str, str] | Callable[[str], str | None] | Sequence[tuple[str | re.Pattern[str], str]]
 )
+LONGEST_SCOPE = 30
+"""Words of a name that are compared."""
 FEW = 8
 """Variables of one shape that are worth being listed as candidates."""
 EMA = "ExponentialMovingAverage"
@@ -528,7 +530,7 @@ class _Match:
         by_end: dict[tuple[str, ...], list[_Variable]] = {}
         for variable in variables:
             scope = variable.scope
-            for start in range(len(scope)):
+            for start in range(max(0, len(scope) - LONGEST_SCOPE), len(scope)):
                 by_end.setdefault(scope[start:], []).append(variable)
         by_scope: dict[tuple[str, ...], list[_Variable]] = {}
         for variable in variables:

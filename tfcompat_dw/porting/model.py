@@ -65,6 +65,9 @@ class PortedModel(nn.Module):
     ``data_format="channels_first"``: then those that go in and come out are ``[n, c, h, w]``, and
     inside they remain channels-last (views: nothing is copied).
 
+    ``torch.export`` with any batch: ``export(model, (x,), dynamic_shapes=(({0: batch},),))`` with
+    ``batch = torch.export.Dim("batch")``: one tuple for all of its inputs.
+
     Attributes:
         inputs: the inputs' names, shapes and dtypes.
         tf_names: from a child's attribute to the layer's name in TensorFlow.

@@ -649,8 +649,21 @@ def _check_arguments(function: str, args: Sequence[Any], kwargs: Mapping[str, An
         value = bound.get(name)
         if value is not None and not _small_numbers(value):
             raise UnsupportedLayerError(f"its argument {name} is {shown(value)}")
+    if function == "getitem" and not _is_key(bound.get("key")):
+        raise UnsupportedLayerError(f"its index {shown(bound.get('key'))} is computed, or none")
     if bound.get("interpolation") not in (None, "bilinear", "nearest"):
         raise UnsupportedLayerError(f"its interpolation is {shown(bound['interpolation'])}")
+
+
+def _is_key(key: Any) -> bool:
+    """Numbers, slices of numbers, None and ``...``."""
+    parts = key if isinstance(key, (list, tuple)) else [key]
+    ends = [
+        end
+        for part in parts
+        for end in ((part.start, part.stop, part.step) if isinstance(part, slice) else (part,))
+    ]
+    return all(end is None or end is ... or type(end) is int for end in ends)
 
 
 def _small_numbers(value: Any) -> bool:

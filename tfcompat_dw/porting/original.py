@@ -82,11 +82,15 @@ _LOADERS: dict[str, Callable[[Path], Any]] = {"keras": _load_keras, "tf_keras": 
 def _layer_outputs(model: Any, inputs: list[Array], prefix: str) -> Iterator[tuple[str, Array]]:
     """Of a functional or sequential model; of those nested in it, too."""
     calls = list(_calls(model))
-    wanted = [tensor for _, _, arguments, results in calls for tensor in (*arguments, *results)]
+    wanted = [tensor for _, _, results in calls for tensor in results]
+    for _, node, _ in calls:
+        if _is_model(_layer_of(node)):
+            wanted += _flat(node.input_tensors)
     values = _evaluate(model, inputs, wanted)
-    for name, layer, arguments, results in calls:
+    for name, node, results in calls:
+        layer = _layer_of(node)
         if _is_model(layer):
-            nested = [values[id(tensor)] for tensor in arguments]
+            nested = [values[id(tensor)] for tensor in _flat(node.input_tensors)]
             yield from _layer_outputs(layer, nested, f"{prefix}{name}/")
         for index, tensor in enumerate(results):
             yield f"{prefix}{name}" + (f".{index}" if index else ""), values[id(tensor)]
@@ -96,24 +100,26 @@ def _is_model(layer: Any) -> bool:
     return hasattr(layer, "layers") and hasattr(layer, "inputs") and bool(layer.inputs)
 
 
-def _calls(model: Any) -> Iterator[tuple[str, Any, list[Any], list[Any]]]:
-    """(name, layer, its arguments, its results) of each call in the model's graph."""
+def _calls(model: Any) -> Iterator[tuple[str, Any, list[Any]]]:
+    """(name, node, results) of each call in the model's graph, in the order of computation.
+
+    Calls of a layer are numbered in the order in which they were made.
+    """
     model = getattr(model, "_functional", None) or model
     depths = getattr(model, "_nodes_by_depth", {})
-    seen: dict[str, int] = {}
-    for depth in sorted(depths, reverse=True):
-        for node in depths[depth]:
-            layer = getattr(node, "operation", None) or node.layer
-            if type(layer).__name__ == "InputLayer":
-                continue
-            count = seen.get(layer.name, 0)
-            seen[layer.name] = count + 1
-            name = layer.name + (f":{count}" if count else "")
-            yield name, layer, _flat(_arguments(node)), _flat(_results(node))
+    nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
+    ours = {id(node) for node in nodes}
+    for node in nodes:
+        layer = _layer_of(node)
+        if type(layer).__name__ == "InputLayer":
+            continue
+        made = [id(other) for other in layer._inbound_nodes if id(other) in ours]
+        number = made.index(id(node)) if id(node) in made else 0
+        yield layer.name + (f":{number}" if number else ""), node, _flat(_results(node))
 
 
-def _arguments(node: Any) -> Any:
-    return node.input_tensors
+def _layer_of(node: Any) -> Any:
+    return getattr(node, "operation", None) or node.layer
 
 
 def _results(node: Any) -> Any:

@@ -9,7 +9,6 @@ the order of the description (``keras/src/saving/saving_lib.py``).
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,9 @@ from tfcompat_dw.porting.variables import Variable, variables_of
 Path = tuple[str, ...]
 """A layer's name, after those of the models that it is in."""
 LONGEST_DIRECTORY = 12
+"""Scopes of a variable's name that are looked at."""
+MOST_ALIKE = 256
+"""Layers of one name in nested models; of more, names do not tell."""
 _NO_WEIGHTS = re.compile(r"(^|/)_?(seed_generator|random_generator)[^/]*(/|$)|seed_generator_state")
 """States of random numbers."""
 _OF_OPTIMIZER = re.compile(r"^optimizer/|\.OPTIMIZER_SLOT")
@@ -118,10 +120,8 @@ def _legacy(
 def _short_names(entries: Sequence[_Entry]) -> list[FileVariable]:
     """Last parts of names, with as many before them as it takes to tell them apart."""
     length = 1
-    longest = max((len(entry.parts) for entry in entries), default=1)
-    while length < longest:
-        names = Counter(tuple(entry.parts[-length:]) for entry in entries)
-        if len(names) == len(entries):
+    while length < LONGEST_DIRECTORY:
+        if len({tuple(entry.parts[-length:]) for entry in entries}) == len(entries):
             break
         length += 1
     return [
@@ -136,6 +136,10 @@ class _Distribution:
         self.path, self.has_others = path, has_others
         self.leaves = dict(leaves(network, path))
         self._by_name: dict[str, list[Path]] = {}
+        self._expected = {
+            leaf: variables_of(layer.class_name, layer.config)
+            for leaf, layer in self.leaves.items()
+        }
         for leaf in self.leaves:
             self._by_name.setdefault(leaf[-1], []).append(leaf)
 
@@ -163,7 +167,7 @@ class _Distribution:
         found = {}
         for path, layer in self.leaves.items():
             variables = _named(layer, _short_names(groups.get(path, [])))
-            expected = variables_of(layer.class_name, layer.config)
+            expected = self._expected[path]
             if expected is not None and len(expected) != len(variables):
                 return None
             if variables:
@@ -173,22 +177,35 @@ class _Distribution:
     def _leaf(self, entry: _Entry) -> Path | None:
         """The layer whose name, after as many of its models' as possible, is in the variable's."""
         directory = entry.parts[:-1][:LONGEST_DIRECTORY]
-        best: list[Path] = []
-        score = (0, 0)
+        scores: dict[Path, tuple[int, int, int]] = {}
         for start in range(len(directory)):
             for end in range(start + 1, len(directory) + 1):
-                for path in self._by_name.get("/".join(directory[start:end]), ()):
+                for path in self._called("/".join(directory[start:end])):
+                    if not self._may_have(path, entry.parts[-1]):
+                        continue
                     models = _matched(directory[:start], path[:-1])
-                    if (models, end - start) >= score:
-                        best = [path] if (models, end - start) > score else [*best, path]
-                        score = (models, end - start)
-        return best[0] if len(set(best)) == 1 else None
+                    left_out = len(path) - 1 - models
+                    score = (models, end - start, -left_out)
+                    scores[path] = max(score, scores.get(path, score))
+        if not scores:
+            return None
+        highest = max(scores.values())
+        best = [path for path, score in scores.items() if score == highest]
+        return best[0] if len(best) == 1 else None
+
+    def _called(self, name: str) -> list[Path]:
+        alike = self._by_name.get(name, [])
+        return alike if len(alike) <= MOST_ALIKE else []
+
+    def _may_have(self, path: Path, short: str) -> bool:
+        expected = self._expected[path]
+        return expected is None or any(_same_name(one.name, short) for one in expected)
 
     def _by_order(self, entries: Sequence[_Entry]) -> dict[Path, list[FileVariable]] | None:
         """Trainable ones of all layers first, then the others; or layer by layer."""
         expected = []
         for path, layer in self.leaves.items():
-            variables = variables_of(layer.class_name, layer.config)
+            variables = self._expected[path]
             if variables is None:
                 return None
             expected += [(path, layer, variable) for variable in variables]

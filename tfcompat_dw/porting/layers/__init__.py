@@ -8,12 +8,14 @@ from torch import nn
 from tfcompat_dw.porting.layer import Builder, LayerSpec
 from tfcompat_dw.porting.layers import (
     activation,
+    attention,
     convolution,
     core,
     merging,
     normalization,
     pooling,
     preprocessing,
+    recurrent,
     regularization,
     reshaping,
 )
@@ -27,6 +29,8 @@ BUILDERS: dict[str, Builder] = {
     **merging.BUILDERS,
     **regularization.BUILDERS,
     **preprocessing.BUILDERS,
+    **recurrent.BUILDERS,
+    **attention.BUILDERS,
     **core.BUILDERS,
 }
 """By Keras 3's class names."""

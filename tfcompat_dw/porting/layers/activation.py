@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,181 +12,195 @@ from torch import Tensor, nn
 
 from tfcompat_dw.porting.layer import Builder, LayerSpec, TfWeight
 from tfcompat_dw.porting.layers.arguments import (
-    as_list,
+    axes_of,
     number,
     optional_number,
     refuse,
+    unsupported,
     weight_shape,
 )
 
-Function = Callable[[Tensor], Tensor]
+# ---- functions: keras/src/activations/activations.py ---------------------------------------------
 
 
-def hard_sigmoid(x: Tensor) -> Tensor:
-    """Keras 3's: ``relu6(x + 3) / 6``."""
-    return F.relu6(x + 3) / 6
-
-
-def hard_sigmoid_keras_2(x: Tensor) -> Tensor:
-    """Keras 1's and 2's: ``0.2 x + 0.5`` between 0 and 1."""
-    return (0.2 * x + 0.5).clamp(0, 1)
-
-
-def hard_silu(x: Tensor) -> Tensor:
-    """``x * hard_sigmoid(x)``, with Keras 3's hard_sigmoid."""
-    return x * hard_sigmoid(x)
-
-
-def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """Over the channels."""
-    return F.softmax(x, axis)
-
-
-def linear(x: Tensor) -> Tensor:
-    """Nothing."""
+def _linear(x: Tensor) -> Tensor:
     return x
 
 
-FUNCTIONS: dict[str, Function] = {
-    "linear": linear,
-    "relu": F.relu,
+def _relu(
+    x: Tensor, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
+) -> Tensor:
+    """``x`` above a threshold and up to a largest value, a line of another slope below."""
+    if threshold == 0 and max_value is None:
+        return F.leaky_relu(x, negative_slope) if negative_slope else F.relu(x)
+    if threshold == 0:  # the slope at 0 is 0, as in TF; that of clamp(0, ...) is not
+        y = F.relu6(x) if max_value == 6 else F.relu(x).clamp(max=max_value)
+    else:
+        y = torch.where(x > threshold, x, torch.zeros((), dtype=x.dtype, device=x.device))
+        if max_value is not None:
+            y = y.clamp(0, max_value)
+    return y - negative_slope * F.relu(threshold - x) if negative_slope else y
+
+
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    return F.relu6(x + 3) / 6
+
+
+def _hard_sigmoid_keras_2(x: Tensor) -> Tensor:
+    return (0.2 * x + 0.5).clamp(0, 1)
+
+
+def _hard_silu(x: Tensor) -> Tensor:
+    return x * _hard_sigmoid(x)
+
+
+def _gelu(x: Tensor, approximate: bool = False) -> Tensor:
+    return F.gelu(x, approximate="tanh" if approximate else "none")
+
+
+def _softmax(x: Tensor, axis: int | tuple[int, ...] = -1) -> Tensor:
+    if isinstance(axis, int):
+        return F.softmax(x, axis)
+    if len(axis) == 1:
+        return F.softmax(x, axis[0])
+    powers = (x - x.amax(axis, keepdim=True).detach()).exp()
+    return powers / powers.sum(axis, keepdim=True)
+
+
+def _log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    return F.log_softmax(x, axis)
+
+
+def _sparse_plus(x: Tensor) -> Tensor:
+    return torch.where(x <= -1, torch.zeros_like(x), torch.where(x < 1, (x + 1) ** 2 / 4, x))
+
+
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "linear": _linear,
+    "relu": _relu,
     "relu6": F.relu6,
-    "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),
+    "leaky_relu": lambda x, negative_slope=0.2: F.leaky_relu(x, negative_slope),
     "elu": F.elu,
     "selu": F.selu,
     "celu": F.celu,
-    "gelu": F.gelu,
+    "gelu": _gelu,
     "silu": F.silu,
-    "swish": F.silu,
-    "hard_silu": hard_silu,
-    "hard_swish": hard_silu,
-    "hard_sigmoid": hard_sigmoid,
+    "hard_silu": _hard_silu,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_sigmoid of Keras 2": _hard_sigmoid_keras_2,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "softplus": F.softplus,
     "softsign": F.softsign,
-    "softmax": softmax,
-    "log_softmax": partial(F.log_softmax, dim=-1),
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
     "log_sigmoid": F.logsigmoid,
     "exponential": torch.exp,
     "mish": F.mish,
     "hard_tanh": F.hardtanh,
     "tanh_shrink": F.tanhshrink,
+    "soft_shrink": F.softshrink,
+    "hard_shrink": F.hardshrink,
     "squareplus": lambda x: (x + (x * x + 4).sqrt()) / 2,
+    "sparse_plus": _sparse_plus,
+    "sparse_sigmoid": lambda x: (0.5 * (x + 1)).clamp(0, 1),
+    "glu": F.glu,
+    "thresholded_relu": lambda x, theta: x * (x > theta),
 }
-"""By Keras' names (``keras/src/activations``), for Keras 3."""
+"""By Keras 3's names."""
+
+_ALIASES = {
+    "swish": "silu",
+    "hard_swish": "hard_silu",
+    "softmax_v2": "softmax",
+    "relu_6": "relu6",
+    "exp": "exponential",
+}
+
+
+@dataclass(frozen=True)
+class Function:
+    """An activation with its arguments: a callable that can be copied and pickled."""
+
+    name: str
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Element by element, or over the channels."""
+        return FUNCTIONS[self.name](x, **dict(self.arguments))
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.listed()})" if self.arguments else self.name
+
+    def listed(self) -> str:
+        """The arguments."""
+        return ", ".join(f"{name}={_shown(value)}" for name, value in self.arguments)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ---- modules -------------------------------------------------------------------------------------
 
 
 class Activation(nn.Module):
     """A function of each element, or of each pixel's channels."""
 
-    def __init__(self, name: str, keras_major: int = 3) -> None:
+    def __init__(self, function: Function) -> None:
         super().__init__()
-        self.name, self.keras_major = name, keras_major
+        self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
         """The function."""
-        if self.name == "hard_sigmoid" and self.keras_major < 3:
-            return hard_sigmoid_keras_2(x)
-        return FUNCTIONS[self.name](x)
+        return self.function(x)
 
     def extra_repr(self) -> str:
-        """Its name."""
-        return self.name
+        """Its name and arguments."""
+        return str(self.function)
 
 
-class Relu(nn.Module):
-    """``x`` from a threshold up to a largest value, a line of another slope below."""
-
-    def __init__(self, max_value: float | None, negative_slope: float, threshold: float) -> None:
-        super().__init__()
-        self.max_value, self.negative_slope = max_value, negative_slope
-        self.threshold = threshold
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
-        if self.threshold == 0:
-            slope = self.negative_slope
-            result = F.leaky_relu(x, slope) if slope else F.relu(x)
-        else:
-            below = self.negative_slope * (x - self.threshold)
-            result = torch.where(x >= self.threshold, x, below)
-        return result if self.max_value is None else result.clamp(max=self.max_value)
+class _Named(Activation):
+    """A layer whose class says which function it is."""
 
     def extra_repr(self) -> str:
-        """What differs from the plain ReLU."""
-        parts = [
-            f"{key}={value:g}"
-            for key, value, usual in (
-                ("max_value", self.max_value, None),
-                ("negative_slope", self.negative_slope, 0),
-                ("threshold", self.threshold, 0),
-            )
-            if value is not None and value != usual
-        ]
-        return ", ".join(parts)
+        """The arguments."""
+        return self.function.listed()
 
 
-class Elu(nn.Module):
-    """``x``, and ``alpha * (exp(x) - 1)`` where it is negative."""
-
-    def __init__(self, alpha: float) -> None:
-        super().__init__()
-        self.alpha = alpha
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
-        return F.elu(x, self.alpha)
-
-    def extra_repr(self) -> str:
-        """The slope."""
-        return f"alpha={self.alpha:g}"
+class ReLU(_Named):
+    """``x`` above ``threshold`` up to ``max_value``; ``negative_slope`` below."""
 
 
-class Gelu(nn.Module):
-    """``x * P(X <= x)`` of the normal distribution, or its approximation by tanh."""
-
-    def __init__(self, approximate: bool) -> None:
-        super().__init__()
-        self.approximate = approximate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
-        return F.gelu(x, approximate="tanh" if self.approximate else "none")
-
-    def extra_repr(self) -> str:
-        """Which of them."""
-        return f"approximate={self.approximate}"
+class LeakyReLU(_Named):
+    """``negative_slope * x`` where ``x`` is negative."""
 
 
-class Softmax(nn.Module):
-    """Over one axis or several."""
-
-    def __init__(self, axes: list[int]) -> None:
-        super().__init__()
-        self.axes = axes
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Sums to 1 over the axes."""
-        if len(self.axes) == 1:
-            return F.softmax(x, self.axes[0])
-        shifted = (x - x.amax(self.axes, keepdim=True)).exp()
-        return shifted / shifted.sum(self.axes, keepdim=True)
-
-    def extra_repr(self) -> str:
-        """The axes."""
-        return f"axis={self.axes if len(self.axes) > 1 else self.axes[0]}"
+class ELU(_Named):
+    """``alpha * (exp(x) - 1)`` where ``x`` is negative."""
 
 
-class PRelu(nn.Module):
-    """A slope for negative values that is learned: one for each position that shares none."""
+class ThresholdedReLU(_Named):
+    """``x`` where it is above ``theta``, else 0."""
+
+
+class Softmax(_Named):
+    """Sums to 1 over an axis or several."""
+
+
+class PReLU(nn.Module):
+    """A learned slope for negative values: one for each position that shares none.
+
+    Attributes:
+        weight: the shape of one example, 1 where an axis is shared.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``alpha`` has the shape of one example, with 1 where an axis is shared."""
+        """``x``, or ``x * weight`` where it is negative."""
         return F.relu(x) - self.weight * F.relu(-x)
 
     def tf_weights(self) -> list[TfWeight]:
@@ -201,79 +215,97 @@ class PRelu(nn.Module):
 # ---- builders ------------------------------------------------------------------------------------
 
 
-def activation_of(value: Any, keras_major: int) -> nn.Module | None:
-    """The module of an ``activation`` argument; None where it does nothing."""
+def activation_of(spec: LayerSpec, key: str = "activation") -> Function | None:
+    """The function of an ``activation`` argument; None where it does nothing."""
+    return _function(spec.config.get(key), spec)
+
+
+def _function(value: Any, spec: LayerSpec) -> Function | None:
     if value is None:
         return None
     if isinstance(value, Mapping):
-        return _configured(value, keras_major)
-    name = value.lower() if isinstance(value, str) else None
-    name = {"relu_6": "relu6", "log_softmax_v2": "log_softmax"}.get(name or "", name)
+        return _function_of_object(value, spec)
+    name = _ALIASES.get(value.lower(), value.lower()) if isinstance(value, str) else None
     if name == "linear":
         return None
-    if name not in FUNCTIONS:
-        raise refuse(f"the activation {value!r} is not known")
-    return Activation(name, keras_major)
+    if name == "hard_sigmoid" and spec.keras_major < 3:
+        return Function("hard_sigmoid of Keras 2")
+    if name not in FUNCTIONS or name == "thresholded_relu":
+        raise unsupported(spec, f"the activation {value!r}")
+    return Function(name)
 
 
-def _configured(value: Mapping[str, Any], keras_major: int) -> nn.Module | None:
-    """An activation that is an object with arguments."""
+def _function_of_object(value: Mapping[str, Any], spec: LayerSpec) -> Function | None:
+    """An activation that is a layer with arguments, or a function in an object."""
     name, config = value.get("class_name"), value.get("config")
-    if name in BUILDERS and isinstance(config, Mapping):
-        return BUILDERS[str(name)](LayerSpec(str(name), "", config, {}, keras_major))
-    if isinstance(name, str) and isinstance(config, str):  # a function: its name is the config
-        return activation_of(config.rpartition(">")[2], keras_major)
-    raise refuse(f"the activation {name!r} is not known")
+    if isinstance(name, str) and name in _FUNCTIONS_OF_LAYERS and isinstance(config, Mapping):
+        return _FUNCTIONS_OF_LAYERS[name](
+            LayerSpec(spec.class_name, spec.name, config, {}, spec.keras_major)
+        )
+    if name == "function" and isinstance(config, str):
+        return _function(config, spec)
+    raise unsupported(spec, f"the activation {name!r}")
 
 
-def _activation(spec: LayerSpec) -> nn.Module:
-    return activation_of(spec.config.get("activation"), spec.keras_major) or nn.Identity()
+def _relu_of(spec: LayerSpec) -> Function:
+    largest = optional_number(spec, "max_value")
+    found = [] if largest is None else [("max_value", largest)]
+    for name in ("negative_slope", "threshold"):
+        value = number(spec, name, 0.0)
+        found += [(name, value)] if value else []
+    return Function("relu", tuple(found))
 
 
-def _relu(spec: LayerSpec) -> nn.Module:
-    slope = number(spec, "negative_slope", 0.0) if spec.config.get("negative_slope") else 0.0
-    threshold = number(spec, "threshold", 0.0) if spec.config.get("threshold") else 0.0
-    return Relu(optional_number(spec, "max_value"), slope, threshold)
+def _leaky_relu_of(spec: LayerSpec) -> Function:
+    return Function("leaky_relu", (("negative_slope", number(spec, "negative_slope", 0.3)),))
 
 
-def _leaky_relu(spec: LayerSpec) -> nn.Module:
-    return Relu(None, number(spec, "negative_slope", 0.3), 0.0)
+def _elu_of(spec: LayerSpec) -> Function:
+    return Function("elu", (("alpha", number(spec, "alpha", 1.0)),))
 
 
-def _thresholded_relu(spec: LayerSpec) -> nn.Module:
-    return ThresholdedRelu(number(spec, "theta", 1.0))
+def _thresholded_relu_of(spec: LayerSpec) -> Function:
+    return Function("thresholded_relu", (("theta", number(spec, "theta", 1.0)),))
 
 
-class ThresholdedRelu(nn.Module):
-    """``x`` where it is above ``theta``, else 0."""
-
-    def __init__(self, theta: float) -> None:
-        super().__init__()
-        self.theta = theta
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Element by element."""
-        return x * (x > self.theta)
-
-    def extra_repr(self) -> str:
-        """The threshold."""
-        return f"theta={self.theta:g}"
+def _softmax_of(spec: LayerSpec) -> Function:
+    axes = axes_of(spec)
+    return Function("softmax", (("axis", axes[0] if len(axes) == 1 else axes),))
 
 
-def _softmax(spec: LayerSpec) -> nn.Module:
-    axes = as_list(spec.config.get("axis", -1))
-    if not axes or any(type(axis) is not int for axis in axes):
-        raise refuse(f"axis={spec.config.get('axis')!r}; an axis or a list of them is expected")
-    return Softmax(axes)
+def _activation_of_layer(spec: LayerSpec) -> Function | None:
+    return activation_of(spec)
+
+
+_FUNCTIONS_OF_LAYERS: dict[str, Callable[[LayerSpec], Function | None]] = {
+    "Activation": _activation_of_layer,
+    "ReLU": _relu_of,
+    "LeakyReLU": _leaky_relu_of,
+    "ELU": _elu_of,
+    "ThresholdedReLU": _thresholded_relu_of,
+    "Softmax": _softmax_of,
+}
+
+
+def _layer(module: type[Activation], function: Callable[[LayerSpec], Function]) -> Builder:
+    return lambda spec: module(function(spec))
+
+
+def _prelu(spec: LayerSpec) -> nn.Module:
+    shape = weight_shape(spec, "alpha")
+    shared = spec.config.get("shared_axes")
+    for axis in shared if isinstance(shared, (list, tuple)) else [shared] * (shared is not None):
+        if type(axis) is not int or not 0 < axis <= len(shape) or shape[axis - 1] != 1:
+            raise refuse(f"its alpha is {shape} in the file, which shared_axes={shared!r} denies")
+    return PReLU(shape)
 
 
 BUILDERS: dict[str, Builder] = {
-    "Activation": _activation,
-    "ReLU": _relu,
-    "LeakyReLU": _leaky_relu,
-    "ThresholdedReLU": _thresholded_relu,
-    "PReLU": lambda spec: PRelu(weight_shape(spec, "alpha")),
-    "ELU": lambda spec: Elu(number(spec, "alpha", 1.0)),
-    "Gelu": lambda spec: Gelu(bool(spec.config.get("approximate", True))),
-    "Softmax": _softmax,
+    "Activation": lambda spec: Activation(activation_of(spec) or Function("linear")),
+    "ReLU": _layer(ReLU, _relu_of),
+    "LeakyReLU": _layer(LeakyReLU, _leaky_relu_of),
+    "ThresholdedReLU": _layer(ThresholdedReLU, _thresholded_relu_of),
+    "ELU": _layer(ELU, _elu_of),
+    "Softmax": _layer(Softmax, _softmax_of),
+    "PReLU": _prelu,
 }

@@ -1,52 +1,75 @@
-"""Convolutions: PyTorch's own modules with TF's padding, depthwise ones with TF's filters."""
+"""Convolutions: PyTorch's own modules with TF's padding, depthwise ones with TF's filters.
+
+Images keep Keras' order of axes.  PyTorch convolves a view of them with the channels in front,
+which is its channels_last memory format: nothing is copied for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tfcompat_dw import layers as depthwise
+from tfcompat_dw.padding import same_padding
 from tfcompat_dw.porting.layer import Builder, LayerSpec, TfWeight
-from tfcompat_dw.porting.layers.activation import activation_of
+from tfcompat_dw.porting.layers.activation import Function, activation_of
 from tfcompat_dw.porting.layers.arguments import (
-    back,
     channels_last,
-    first,
+    expect,
     flag,
+    from_first,
     pairs,
     refuse,
-    same_ends,
+    refuse_if_set,
     sizes,
     text,
-    weight_name,
+    to_first,
+    unsupported,
     weight_shape,
 )
 
 Pads = tuple[tuple[int, int], ...]
 Padding = str | Pads
 """``"same"``, ``"valid"``, ``"causal"``, or (before, after) of each axis."""
+_MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
-def kernel_axes(rank: int) -> tuple[int, ...]:
+def _kernel_axes(rank: int) -> tuple[int, ...]:
     """``[..., in, out]`` as PyTorch's ``[out, in, ...]``."""
     return (rank + 1, rank, *range(rank))
 
 
 class _Activated:
-    """What convolutions and dense layers share."""
+    """What ends with an activation: a plain function, so that the module has no children."""
 
-    activation: nn.Module | None
+    activation: Function | None = None
 
     def _activated(self, x: Tensor) -> Tensor:
         return x if self.activation is None else self.activation(x)
 
+    def _with_activation(self, shown: list[str]) -> str:
+        return ", ".join([*shown, *([f"activation={self.activation}"] if self.activation else [])])
 
-class _Conv(_Activated):
-    """A dense convolution; its other parent is one of PyTorch's."""
+
+def _weights(bias: Tensor | None, *kernels: TfWeight) -> list[TfWeight]:
+    return [*kernels] + ([] if bias is None else [TfWeight("bias", bias)])
+
+
+# ---- dense convolutions --------------------------------------------------------------------------
+
+
+class _Convolution(_Activated):
+    """A dense convolution; the class' other parent is one of PyTorch's.
+
+    Attributes:
+        weight: PyTorch's ``[out, in, ...]``.
+        tf_padding: ``"same"``, ``"valid"``, ``"causal"``, or (before, after) of each axis.
+        is_last: whether the channels are the last axis.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -54,240 +77,283 @@ class _Conv(_Activated):
     dilation: tuple[int, ...]
     kernel_size: tuple[int, ...]
     groups: int
-    tf_padding: Padding
-    is_last: bool
-    kernel_name: str
+    in_channels: int
+    out_channels: int
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __init__(
+        self,
+        in_channels: int,
+        filters: int,
+        kernel_size: tuple[int, ...],
+        strides: tuple[int, ...],
+        padding: Padding,
+        dilation_rate: tuple[int, ...],
+        groups: int,
+        use_bias: bool,
+        is_last: bool,
+        activation: Function | None,
+    ) -> None:
+        super().__init__(  # type: ignore[call-arg]
+            in_channels, filters, kernel_size, strides, 0, dilation_rate, groups, use_bias
+        )
+        self.tf_padding, self.is_last, self.activation = padding, is_last, activation
+        _order_in_memory(self.weight, is_last)
+
+    def forward(self, input: Tensor) -> Tensor:
         """Images in, images out, channels where ``data_format`` puts them."""
-        y = self._convolved(first(x, self.is_last))
-        return self._activated(back(y, self.is_last))
+        image = self._convolved(to_first(input, self.is_last))
+        return self._activated(from_first(image, self.is_last))
 
     def _convolved(self, x: Tensor) -> Tensor:
-        x, symmetric = self._padded(x)
-        stride = self.stride
+        stride, rank = self.stride, len(self.stride)
+        x, padding = self._padded(x)
         if max(self.kernel_size) == 1 and max(stride) > 1:
             # oneDNN's gradient of a strided 1x1 convolution with channels last and few channels
             # writes past its buffer in PyTorch 2.13 (oneDNN issue 6035): pick the pixels before
-            picked = [slice(None), slice(None), *(slice(None, None, step) for step in stride)]
-            x = x[tuple(picked)].clone(memory_format=torch.preserve_format)
-            stride = (1,) * len(stride)
-        function: Any = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
-        y: Tensor = function(
-            x, self.weight, self.bias, stride, symmetric, self.dilation, self.groups
-        )
-        return y
+            steps = tuple(slice(None, None, step) for step in stride)
+            x = x[(slice(None), slice(None)) + steps]  # noqa: RUF005  # Python 3.10
+            x = _in_order(x, self.is_last)
+            stride = (1,) * rank
+        dilation, groups, weight = self.dilation, self.groups, self.weight
+        if rank > 1:
+            convolve: Any = F.conv2d if rank == 2 else F.conv3d
+            return cast(Tensor, convolve(x, weight, self.bias, stride, padding, dilation, groups))
+        # as an image of one row: conv1d would not keep the channels last in memory
+        x, weight, window = x.unsqueeze(2), weight.unsqueeze(2), (stride, padding, dilation)
+        strides, pads, gaps = ((start, *one) for start, one in zip((1, 0, 1), window, strict=True))
+        return F.conv2d(x, weight, self.bias, strides, pads, gaps, groups).squeeze(2)
 
     def _padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """The input, and what PyTorch pads on both sides of it; other padding is a copy."""
+        """The input, and what PyTorch pads on both sides; unequal sides take a padded copy."""
         pads = self._pads(x.shape[2:])
-        if all(isinstance(end, int) for pair in pads for end in pair) and all(
-            before == after for before, after in pads
-        ):
+        ends = [end for pair in reversed(pads) for end in pair]
+        is_known = all(isinstance(end, int) for end in ends)
+        is_symmetric = is_known and all(before == after for before, after in pads)
+        if is_symmetric and (max(self.kernel_size) > 1 or not any(ends)):
             return x, tuple(before for before, _ in pads)
-        flat = [end for pair in reversed(pads) for end in pair]
-        return F.pad(x, flat), (0,) * len(pads)
+        return F.pad(x, ends), (0,) * len(pads)
 
-    def _pads(self, shape: Sequence[int]) -> Pads:
-        if self.tf_padding == "valid":
-            return ((0, 0),) * len(shape)
+    def _pads(self, size: Sequence[int]) -> Pads:
+        """(before, after) of each axis; SymInts where the input's size is one and matters."""
+        if not isinstance(self.tf_padding, str):
+            return self.tf_padding
+        window = zip(size, self.kernel_size, self.stride, self.dilation, strict=True)
         if self.tf_padding == "causal":
-            return (((self.kernel_size[0] - 1) * self.dilation[0], 0),)
+            return tuple(((k - 1) * d, 0) for _, k, _, d in window)
         if self.tf_padding == "same":
-            windows = zip(shape, self.kernel_size, self.stride, self.dilation, strict=True)
-            return tuple(same_ends(*window) for window in windows)
-        assert not isinstance(self.tf_padding, str)
-        return self.tf_padding
+            # with stride 1 the size does not matter, so none enters an exported program
+            return tuple(same_padding(1 if s == 1 else n, k, s, d) for n, k, s, d in window)
+        return ((0, 0),) * len(size)
 
     def tf_weights(self) -> list[TfWeight]:
         """``kernel`` and ``bias``."""
-        axes = kernel_axes(len(self.stride))
-        kernel = TfWeight(self.kernel_name, self.weight, axes)
-        return [kernel] + ([] if self.bias is None else [TfWeight("bias", self.bias)])
+        axes = _kernel_axes(len(self.stride))
+        return _weights(self.bias, TfWeight("kernel", self.weight, axes))
 
     def extra_repr(self) -> str:
-        """PyTorch's, with TF's padding."""
-        own = [
-            f"{self.weight.shape[1] * self.groups}, {self.weight.shape[0]}",
-            f"kernel_size={self.kernel_size}",
-            f"padding={self.tf_padding!r}",
-        ]
-        if max(self.stride) > 1:
-            own.append(f"stride={self.stride}")
-        if max(self.dilation) > 1:
-            own.append(f"dilation={self.dilation}")
-        if self.groups > 1:
-            own.append(f"groups={self.groups}")
-        if self.bias is None:
-            own.append("bias=False")
-        if self.activation is not None:
-            own.append(f"activation={_named(self.activation)}")
-        return ", ".join(own)
+        """Sizes, then what is not at its default."""
+        shown = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
+        shown += [f"strides={self.stride}"] if max(self.stride) > 1 else []
+        shown += [f"padding={self.tf_padding!r}"] if self.tf_padding != "valid" else []
+        shown += [f"dilation_rate={self.dilation}"] if max(self.dilation) > 1 else []
+        shown += [f"groups={self.groups}"] if self.groups > 1 else []
+        return self._with_activation([*shown, *_shown_flags(self.bias, self.is_last)])
 
 
-def _named(activation: nn.Module) -> str:
-    return activation.extra_repr() if hasattr(activation, "name") else repr(activation)
+def _shown_flags(bias: Tensor | None, is_last: bool) -> list[str]:
+    shown = ["use_bias=False"] if bias is None else []
+    return shown + ([] if is_last else ["data_format='channels_first'"])
 
 
-class Conv1D(_Conv, nn.Conv1d):
-    """``[n, w, c]`` in and out."""
+def _order_in_memory(weight: Tensor, is_last: bool) -> None:
+    """PyTorch keeps channels-last images in that order if its weights are in it, too."""
+    weight.data = _in_order(weight.data, is_last)
 
 
-class Conv2D(_Conv, nn.Conv2d):
-    """``[n, h, w, c]`` in and out."""
+def _in_order(x: Tensor, is_last: bool) -> Tensor:
+    """``[n, c, ...]`` without gaps in memory, in the order that the channels' place asks for."""
+    memory_format = _MEMORY_FORMATS.get(x.dim() - 2) if is_last else None
+    return x.contiguous(memory_format=memory_format or torch.contiguous_format)
 
 
-class Conv3D(_Conv, nn.Conv3d):
-    """``[n, d, h, w, c]`` in and out."""
+class Conv1D(_Convolution, nn.Conv1d):
+    """``keras.layers.Conv1D``: ``[n, w, c]`` to ``[n, out_w, filters]``."""
 
 
-CONVOLUTIONS: tuple[type[Any], ...] = (Conv1D, Conv2D, Conv3D)
+class Conv2D(_Convolution, nn.Conv2d):
+    """``keras.layers.Conv2D``: ``[n, h, w, c]`` to ``[n, out_h, out_w, filters]``."""
 
 
-class _ConvTranspose(_Activated):
-    """The gradient of a convolution with TF's padding, cut to TF's output size."""
+class Conv3D(_Convolution, nn.Conv3d):
+    """``keras.layers.Conv3D``: ``[n, d, h, w, c]`` to ``[n, out_d, out_h, out_w, filters]``."""
+
+
+# ---- transposed convolutions ---------------------------------------------------------------------
+
+
+class _TransposedConvolution(_Activated):
+    """The gradient of a TF convolution with respect to its input.
+
+    Attributes:
+        weight: PyTorch's ``[in, out, ...]``.
+        overlap: for each axis, how much longer the windows reach than the output.
+    """
 
     weight: Tensor
     bias: Tensor | None
     stride: tuple[int, ...]
     kernel_size: tuple[int, ...]
-    tf_padding: str
-    extra: tuple[int, ...] | None
-    is_last: bool
+    in_channels: int
+    out_channels: int
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def __init__(
+        self,
+        in_channels: int,
+        filters: int,
+        kernel_size: tuple[int, ...],
+        strides: tuple[int, ...],
+        padding: str,
+        output_padding: tuple[int, ...] | None,
+        use_bias: bool,
+        is_last: bool,
+        activation: Function | None,
+    ) -> None:
+        super().__init__(  # type: ignore[call-arg]
+            in_channels, filters, kernel_size, strides, bias=use_bias
+        )
+        self.tf_padding, self.is_last, self.activation = padding, is_last, activation
+        self.tf_output_padding = output_padding
+        extra = output_padding or (None,) * len(strides)
+        window = zip(kernel_size, strides, extra, strict=True)
+        self.overlap = tuple(_overlap(padding, *one) for one in window)
+        _order_in_memory(self.weight, is_last)
+
+    def forward(self, input: Tensor) -> Tensor:
         """Images in, images out, channels where ``data_format`` puts them."""
-        if output_size is not None:
-            raise ValueError("output_size: TF's padding decides on it")
-        x = first(input, self.is_last)
-        function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[
-            len(self.stride) - 1
-        ]
-        full: Tensor = function(x, self.weight, None, self.stride)
-        for axis, size in enumerate(x.shape[2:]):
-            full = self._cut(full, axis, size)
-        if self.bias is not None:
-            full = full + self.bias.reshape(-1, *(1,) * len(self.stride))
-        return self._activated(back(full, self.is_last))
+        image = self._transposed(to_first(input, self.is_last))
+        return self._activated(from_first(image, self.is_last))
 
-    def _cut(self, full: Tensor, axis: int, size: int) -> Tensor:
-        kernel, stride = self.kernel_size[axis], self.stride[axis]
-        out = self._size(axis, size)
-        missing = (size - 1) * stride + kernel - out
-        before = max(missing, 0) // 2 if self.tf_padding == "same" else 0
-        length = (size - 1) * stride + kernel - before
-        full = full.narrow(axis + 2, before, min(length, out))
-        if out > length:
-            ends = [0, 0] * (len(self.stride) - axis - 1) + [0, out - length]
-            full = F.pad(full, ends)
-        return full
-
-    def _size(self, axis: int, size: int) -> int:
-        """``keras/src/backend/common/backend_utils.py``."""
-        kernel, stride = self.kernel_size[axis], self.stride[axis]
-        if self.extra is None:
-            return size * stride + (max(kernel - stride, 0) if self.tf_padding == "valid" else 0)
-        pad = kernel // 2 if self.tf_padding == "same" else 0
-        return (size - 1) * stride + kernel - 2 * pad + self.extra[axis]
+    def _transposed(self, x: Tensor) -> Tensor:
+        """An overlap is cut in halves, an odd one more at the end; beyond it there is bias."""
+        rank = len(self.stride)
+        before = tuple(max(overlap, 0) // 2 for overlap in self.overlap)
+        beyond = tuple(max(-overlap, 0) for overlap in self.overlap)
+        transpose: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+        y = transpose(x, self.weight, self.bias, self.stride, before, beyond)
+        for axis, overlap in enumerate(self.overlap):
+            if overlap > 0 and overlap % 2:
+                y = y.narrow(axis + 2, 0, y.shape[axis + 2] - 1)
+        return cast(Tensor, y)
 
     def tf_weights(self) -> list[TfWeight]:
-        """``kernel``, ``[..., out, in]``, and ``bias``."""
-        kernel = TfWeight("kernel", self.weight, kernel_axes(len(self.stride)))
-        return [kernel] + ([] if self.bias is None else [TfWeight("bias", self.bias)])
+        """``kernel``, in TF ``[..., out, in]``, and ``bias``."""
+        axes = _kernel_axes(len(self.stride))
+        return _weights(self.bias, TfWeight("kernel", self.weight, axes))
 
     def extra_repr(self) -> str:
-        """Channels, kernel, stride and TF's padding."""
-        own = [
-            f"{self.weight.shape[0]}, {self.weight.shape[1]}",
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.tf_padding!r}",
-        ]
-        if self.activation is not None:
-            own.append(f"activation={_named(self.activation)}")
-        return ", ".join(own)
+        """Sizes, then what is not at its default."""
+        shown = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
+        shown += [f"strides={self.stride}"] if max(self.stride) > 1 else []
+        shown += [f"padding={self.tf_padding!r}"] if self.tf_padding != "valid" else []
+        extra = self.tf_output_padding
+        shown += [] if extra is None else [f"output_padding={extra}"]
+        return self._with_activation([*shown, *_shown_flags(self.bias, self.is_last)])
 
 
-class Conv1DTranspose(_ConvTranspose, nn.ConvTranspose1d):
-    """``[n, w, c]`` in and out."""
+def _overlap(padding: str, kernel: int, stride: int, extra: int | None) -> int:
+    """``(size - 1) * stride + kernel`` minus the output's size, which ``size`` has no part in.
+
+    The output's size is that of ``keras/src/backend/common/backend_utils.py``.
+    """
+    if extra is None:
+        return kernel - stride if padding == "same" else min(kernel - stride, 0)
+    return (2 * (kernel // 2) if padding == "same" else 0) - extra
 
 
-class Conv2DTranspose(_ConvTranspose, nn.ConvTranspose2d):
-    """``[n, h, w, c]`` in and out."""
+class Conv1DTranspose(_TransposedConvolution, nn.ConvTranspose1d):  # type: ignore[misc]
+    """``keras.layers.Conv1DTranspose``: ``[n, w, c]`` to ``[n, out_w, filters]``."""
 
 
-class Conv3DTranspose(_ConvTranspose, nn.ConvTranspose3d):
-    """``[n, d, h, w, c]`` in and out."""
+class Conv2DTranspose(_TransposedConvolution, nn.ConvTranspose2d):  # type: ignore[misc]
+    """``keras.layers.Conv2DTranspose``: ``[n, h, w, c]`` to ``[n, out_h, out_w, filters]``."""
 
 
-TRANSPOSED: tuple[type[Any], ...] = (Conv1DTranspose, Conv2DTranspose, Conv3DTranspose)
+class Conv3DTranspose(_TransposedConvolution, nn.ConvTranspose3d):  # type: ignore[misc]
+    """``keras.layers.Conv3DTranspose``: ``[n, d, h, w, c]`` to ``[n, ..., filters]``."""
+
+
+# ---- depthwise and separable convolutions --------------------------------------------------------
 
 
 class _Depthwise(_Activated):
-    """One of this package's layers with an activation."""
+    """One of this package's depthwise layers, with an activation and TF's names of variables.
 
-    weight: Any
-    bias: Any
-    kernel_name: str
-    tf_kernel_shape: tuple[int, ...] | None
+    Attributes:
+        tf_shape: the kernel's in the file, where it is a grouped convolution's.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    tf_shape: tuple[int, ...] | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
         """Images in, images out, channels where ``data_format`` puts them."""
-        return self._activated(super().forward(x))  # type: ignore[misc]
+        return self._activated(super().forward(input))  # type: ignore[misc]
 
     def tf_weights(self) -> list[TfWeight]:
-        """The filter, ``[..., in, mult]``, and ``bias``."""
-        kernel = TfWeight(self.kernel_name, self.weight, shape=self.tf_kernel_shape)
-        return [kernel] + ([] if self.bias is None else [TfWeight("bias", self.bias)])
+        """``kernel``, ``[..., in, mult]``, and ``bias``."""
+        return _weights(self.bias, TfWeight("kernel", self.weight, shape=self.tf_shape))
 
     def extra_repr(self) -> str:
         """The layer's own, and the activation."""
-        own = super().extra_repr()  # type: ignore[misc]
-        return own if self.activation is None else f"{own}, activation={_named(self.activation)}"
+        return self._with_activation([super().extra_repr()])  # type: ignore[misc]
 
 
 class DepthwiseConv1D(_Depthwise, depthwise.DepthwiseConv1D):
-    """``[n, w, c]`` in and out."""
+    """``keras.layers.DepthwiseConv1D``: ``[n, w, c]`` to ``[n, out_w, c*mult]``."""
 
 
 class DepthwiseConv2D(_Depthwise, depthwise.DepthwiseConv2D):
-    """``[n, h, w, c]`` in and out."""
+    """``keras.layers.DepthwiseConv2D``: ``[n, h, w, c]`` to ``[n, out_h, out_w, c*mult]``."""
 
 
 class _Separable(_Activated):
-    depthwise_weight: Any
-    pointwise_weight: Any
-    bias: Any
+    depthwise_weight: nn.Parameter
+    pointwise_weight: nn.Parameter
+    bias: nn.Parameter | None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Images in, images out, channels where ``data_format`` puts them."""
-        return self._activated(super().forward(x))  # type: ignore[misc]
+        return self._activated(super().forward(input))  # type: ignore[misc]
 
     def tf_weights(self) -> list[TfWeight]:
-        """Both filters and ``bias``."""
-        kernels = [
+        """Both kernels and ``bias``."""
+        return _weights(
+            self.bias,
             TfWeight("depthwise_kernel", self.depthwise_weight),
             TfWeight("pointwise_kernel", self.pointwise_weight),
-        ]
-        return kernels + ([] if self.bias is None else [TfWeight("bias", self.bias)])
+        )
 
     def extra_repr(self) -> str:
         """The layer's own, and the activation."""
-        own = super().extra_repr()  # type: ignore[misc]
-        return own if self.activation is None else f"{own}, activation={_named(self.activation)}"
+        return self._with_activation([super().extra_repr()])  # type: ignore[misc]
 
 
 class SeparableConv1D(_Separable, depthwise.SeparableConv1D):
-    """``[n, w, c]`` in and out."""
+    """``keras.layers.SeparableConv1D``: ``[n, w, c]`` to ``[n, out_w, filters]``."""
 
 
 class SeparableConv2D(_Separable, depthwise.SeparableConv2D):
-    """``[n, h, w, c]`` in and out."""
+    """``keras.layers.SeparableConv2D``: ``[n, h, w, c]`` to ``[n, out_h, out_w, filters]``."""
 
 
 class Dense(_Activated, nn.Linear):
-    """``[..., in]`` to ``[..., units]``."""
+    """``keras.layers.Dense``: ``[..., in]`` to ``[..., units]``."""
 
-    def __init__(self, inputs: int, units: int, bias: bool, activation: nn.Module | None) -> None:
-        super().__init__(inputs, units, bias)
+    def __init__(
+        self, inputs: int, units: int, use_bias: bool, activation: Function | None
+    ) -> None:
+        super().__init__(inputs, units, use_bias)
         self.activation = activation
 
     def forward(self, input: Tensor) -> Tensor:
@@ -296,172 +362,183 @@ class Dense(_Activated, nn.Linear):
 
     def tf_weights(self) -> list[TfWeight]:
         """``kernel`` and ``bias``."""
-        kernel = TfWeight("kernel", self.weight, (1, 0))
-        return [kernel] + ([] if self.bias is None else [TfWeight("bias", self.bias)])
+        return _weights(self.bias, TfWeight("kernel", self.weight, (1, 0)))
 
     def extra_repr(self) -> str:
-        """PyTorch's, and the activation."""
-        own = super().extra_repr()
-        return own if self.activation is None else f"{own}, activation={_named(self.activation)}"
+        """Sizes, then what is not at its default."""
+        shown = [f"{self.in_features}, {self.out_features}"]
+        return self._with_activation([*shown, *_shown_flags(self.bias, is_last=True)])
 
 
 # ---- builders ------------------------------------------------------------------------------------
 
 
-def _has_bias(spec: LayerSpec) -> bool:
+def _use_bias(spec: LayerSpec) -> bool:
     return flag(spec, "use_bias", True)
 
 
-def _activation(spec: LayerSpec) -> nn.Module | None:
-    return activation_of(spec.config.get("activation"), spec.keras_major)
-
-
-def _padding(spec: LayerSpec, rank: int, *choices: str) -> Padding:
+def _padding(spec: LayerSpec, rank: int, *more: str) -> Padding:
     explicit = spec.config.get("explicit_padding")
     if explicit is not None:
         return pairs(explicit, rank, "explicit_padding")
-    return text(spec, "padding", "valid", *choices)
+    return text(spec, "padding", "valid", "same", "valid", *more)
 
 
-def _expect(what: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    if found != expected:
-        raise refuse(f"its {what} is {found} in the file and {expected} by its arguments")
+def _kernel_size(spec: LayerSpec, rank: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The kernel's, which has to be the argument's if there is one."""
+    if spec.config.get("kernel_size") is not None:
+        expect("kernel's size", shape[:rank], sizes(spec, "kernel_size", rank))
+    return shape[:rank]
 
 
-def _conv(spec: LayerSpec, rank: int) -> nn.Module:
-    shape = weight_shape(spec, "kernel", "W", rank=rank + 2)
-    kernel = sizes(spec, "kernel_size", rank) if "kernel_size" in spec.config else shape[:rank]
-    _expect("kernel's size", shape[:rank], kernel)
-    groups = sizes(spec, "groups", 1, 1)[0]
-    strides, dilation = sizes(spec, "strides", rank, 1), sizes(spec, "dilation_rate", rank, 1)
-    choices = ("same", "valid", "causal") if rank == 1 else ("same", "valid")
-    padding = _padding(spec, rank, *choices)
-    is_last = channels_last(spec)
-    if rank == 2 and groups > 1 and shape[2] == 1 and shape[3] % groups == 0:
-        return _grouped(spec, shape, groups, padding)
-    if shape[-1] % groups or not shape[-2]:
-        raise refuse(f"a kernel of {shape} in {groups} groups")
-    layer = CONVOLUTIONS[rank - 1](
-        shape[-2] * groups,
-        shape[-1],
-        kernel,
-        strides,
-        dilation=dilation,
-        groups=groups,
-        bias=_has_bias(spec),
-    )
-    layer.tf_padding, layer.is_last = padding, is_last
-    layer.activation = _activation(spec)
-    layer.kernel_name = weight_name(spec, "kernel", "W")
-    if rank == 2 and is_last:
-        layer.to(memory_format=torch.channels_last)
-    return layer  # type: ignore[no-any-return]
+def _filters(spec: LayerSpec, filters: int) -> int:
+    if spec.config.get("filters") is not None:
+        expect("number of filters", (filters,), sizes(spec, "filters", 1))
+    return filters
+
+
+def _convolution(module: Any, rank: int) -> Builder:
+    def build(spec: LayerSpec) -> nn.Module:
+        refuse_if_set(spec, "lora_rank", "quantization_mode")
+        shape = weight_shape(spec, "kernel", rank=rank + 2)
+        groups = sizes(spec, "groups", 1, 1)[0]
+        filters = _filters(spec, shape[-1])
+        if filters % groups:
+            raise refuse(f"{filters} filters in {groups} groups")
+        padding = _padding(spec, rank, *(["causal"] if rank == 1 else []))
+        if rank == 2 and groups > 1 and shape[2] == 1:
+            return _grouped(spec, shape, groups, padding)
+        layer: nn.Module = module(
+            shape[-2] * groups,
+            filters,
+            _kernel_size(spec, rank, shape),
+            sizes(spec, "strides", rank, 1),
+            padding,
+            sizes(spec, "dilation_rate", rank, 1),
+            groups,
+            _use_bias(spec),
+            channels_last(spec),
+            activation_of(spec),
+        )
+        return layer
+
+    return build
 
 
 def _grouped(
     spec: LayerSpec, shape: tuple[int, ...], groups: int, padding: Padding
 ) -> DepthwiseConv2D:
-    """A Conv2D with one input channel per group is depthwise."""
+    """A Conv2D with one input channel in each group is depthwise: ``[h, w, 1, c*mult]``."""
     layer = DepthwiseConv2D(
         groups,
-        shape[:2],
+        _kernel_size(spec, 2, shape),
         sizes(spec, "strides", 2, 1),
-        padding,  # type: ignore[arg-type]
+        cast(Any, padding),
         shape[3] // groups,
-        "channels_last" if channels_last(spec) else "channels_first",
+        _data_format(spec),
         sizes(spec, "dilation_rate", 2, 1),
-        _has_bias(spec),
+        _use_bias(spec),
     )
-    layer.activation = _activation(spec)
-    layer.kernel_name, layer.tf_kernel_shape = "kernel", shape
+    layer.activation, layer.tf_shape = activation_of(spec), shape
     return layer
 
 
-def _depthwise(spec: LayerSpec, rank: int) -> nn.Module:
-    shape = weight_shape(spec, "depthwise_kernel", "kernel", "depthwise", rank=rank + 2)
-    _expect("kernel's size", shape[:rank], sizes(spec, "kernel_size", rank))
-    _expect("multiplier", shape[-1:], sizes(spec, "depth_multiplier", 1, 1))
-    layer: Any = (DepthwiseConv1D, DepthwiseConv2D)[rank - 1](
-        shape[-2],
-        shape[:rank],
-        sizes(spec, "strides", rank, 1),
-        _depthwise_padding(spec, rank),
-        shape[-1],
-        "channels_last" if channels_last(spec) else "channels_first",
-        sizes(spec, "dilation_rate", rank, 1),
-        _has_bias(spec),
-    )
-    layer.activation = _activation(spec)
-    layer.kernel_name = weight_name(spec, "depthwise_kernel", "kernel", "depthwise")
-    layer.tf_kernel_shape = None
-    return layer  # type: ignore[no-any-return]
+def _data_format(spec: LayerSpec) -> Any:
+    return "channels_last" if channels_last(spec) else "channels_first"
 
 
-def _depthwise_padding(spec: LayerSpec, rank: int) -> Any:
-    padding = _padding(spec, rank, "same", "valid", "causal")
+def _depthwise(module: Any, rank: int) -> Builder:
+    def build(spec: LayerSpec) -> nn.Module:
+        shape = weight_shape(spec, "kernel", "depthwise_kernel", rank=rank + 2)
+        expect("depth_multiplier", shape[-1:], sizes(spec, "depth_multiplier", 1, 1))
+        layer: nn.Module = module(shape[-2], *_window(spec, rank, shape))
+        layer.activation = activation_of(spec)  # type: ignore[assignment]
+        return layer
+
+    return build
+
+
+def _separable(module: Any, rank: int) -> Builder:
+    def build(spec: LayerSpec) -> nn.Module:
+        shape = weight_shape(spec, "depthwise_kernel", rank=rank + 2)
+        expect("depth_multiplier", shape[-1:], sizes(spec, "depth_multiplier", 1, 1))
+        pointwise = weight_shape(spec, "pointwise_kernel", rank=rank + 2)
+        expect("pointwise kernel", pointwise[:-1], (*(1,) * rank, shape[-2] * shape[-1]))
+        filters = _filters(spec, pointwise[-1])
+        layer: nn.Module = module(shape[-2], filters, *_window(spec, rank, shape))
+        layer.activation = activation_of(spec)  # type: ignore[assignment]
+        return layer
+
+    return build
+
+
+def _window(spec: LayerSpec, rank: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """The arguments that this package's depthwise and separable layers share."""
+    kernel, strides = _kernel_size(spec, rank, shape), sizes(spec, "strides", rank, 1)
+    dilation = sizes(spec, "dilation_rate", rank, 1)
+    if max(strides) > 1 and max(dilation) > 1 and spec.keras_major < 3:
+        raise unsupported(spec, f"strides={strides} with dilation_rate={dilation} of Keras 2")
+    padding: Any = _padding(spec, rank, *(["causal"] if rank == 1 else []))
     if padding == "causal":
-        (kernel,), (dilation,) = sizes(spec, "kernel_size", 1), sizes(spec, "dilation_rate", 1, 1)
-        return (((kernel - 1) * dilation, 0),)
-    return padding
+        padding = (((kernel[0] - 1) * dilation[0], 0),)
+    if rank == 1 and not isinstance(padding, str):
+        (padding,) = padding
+    data_format, use_bias = _data_format(spec), _use_bias(spec)
+    return kernel, strides, padding, shape[-1], data_format, dilation, use_bias
 
 
-def _separable(spec: LayerSpec, rank: int) -> nn.Module:
-    shape = weight_shape(spec, "depthwise_kernel", rank=rank + 2)
-    pointwise = weight_shape(spec, "pointwise_kernel", rank=rank + 2)
-    _expect("kernel's size", shape[:rank], sizes(spec, "kernel_size", rank))
-    _expect("pointwise kernel", pointwise[:-1], (*(1,) * rank, shape[-2] * shape[-1]))
-    layer: Any = (SeparableConv1D, SeparableConv2D)[rank - 1](
-        shape[-2],
-        pointwise[-1],
-        shape[:rank],
-        sizes(spec, "strides", rank, 1),
-        _depthwise_padding(spec, rank),
-        shape[-1],
-        "channels_last" if channels_last(spec) else "channels_first",
-        sizes(spec, "dilation_rate", rank, 1),
-        _has_bias(spec),
-    )
-    layer.activation = _activation(spec)
-    return layer  # type: ignore[no-any-return]
+def _transposed(module: Any, rank: int) -> Builder:
+    def build(spec: LayerSpec) -> nn.Module:
+        shape = weight_shape(spec, "kernel", rank=rank + 2)
+        strides = sizes(spec, "strides", rank, 1)
+        if max(sizes(spec, "dilation_rate", rank, 1)) > 1:  # TF does not run it on CPUs
+            raise unsupported(spec, f"dilation_rate={spec.config['dilation_rate']!r}")
+        layer: nn.Module = module(
+            shape[-1],
+            _filters(spec, shape[-2]),
+            _kernel_size(spec, rank, shape),
+            strides,
+            text(spec, "padding", "valid", "same", "valid"),
+            _output_padding(spec, rank, strides),
+            _use_bias(spec),
+            channels_last(spec),
+            activation_of(spec),
+        )
+        return layer
+
+    return build
 
 
-def _transposed(spec: LayerSpec, rank: int) -> nn.Module:
-    shape = weight_shape(spec, "kernel", rank=rank + 2)
-    _expect("kernel's size", shape[:rank], sizes(spec, "kernel_size", rank))
-    if max(sizes(spec, "dilation_rate", rank, 1)) > 1:
-        raise refuse("dilation_rate above 1; transposed convolutions are ported without dilation")
-    layer = TRANSPOSED[rank - 1](
-        shape[-1], shape[-2], shape[:rank], sizes(spec, "strides", rank, 1), bias=_has_bias(spec)
-    )
-    layer.tf_padding = text(spec, "padding", "valid", "same", "valid")
-    extra = spec.config.get("output_padding")
-    layer.extra = (
-        None if extra is None else tuple(p[0] for p in pairs(extra, rank, "output_padding"))
-    )
-    layer.is_last = channels_last(spec)
-    layer.activation = _activation(spec)
-    return layer  # type: ignore[no-any-return]
+def _output_padding(spec: LayerSpec, rank: int, strides: tuple[int, ...]) -> tuple[int, ...] | None:
+    value = spec.config.get("output_padding")
+    if value is None:
+        return None
+    extra = list(value) if isinstance(value, (list, tuple)) else [value] * rank
+    if len(extra) != rank or any(type(n) is not int or n < 0 for n in extra):
+        raise refuse(f"output_padding={value!r}, where {rank} integers are expected")
+    if any(n >= stride for n, stride in zip(extra, strides, strict=True)):
+        raise refuse(f"output_padding={value!r}, which has to be less than strides={strides}")
+    return tuple(extra)
 
 
 def _dense(spec: LayerSpec) -> nn.Module:
-    inputs, units = weight_shape(spec, "kernel", "W", rank=2)
-    if "units" in spec.config:
-        _expect("number of units", (units,), sizes(spec, "units", 1))
-    if spec.config.get("lora_rank") or spec.config.get("quantization_mode"):
-        raise refuse("LoRA or quantized weights; merge or dequantize them before saving")
-    return Dense(inputs, units, _has_bias(spec), _activation(spec))
+    refuse_if_set(spec, "lora_rank", "quantization_mode")
+    inputs, units = weight_shape(spec, "kernel", rank=2)
+    if spec.config.get("units") is not None:
+        expect("number of units", (units,), sizes(spec, "units", 1))
+    return Dense(inputs, units, _use_bias(spec), activation_of(spec))
 
 
 BUILDERS: dict[str, Builder] = {
-    "Conv1D": lambda spec: _conv(spec, 1),
-    "Conv2D": lambda spec: _conv(spec, 2),
-    "Conv3D": lambda spec: _conv(spec, 3),
-    "Conv1DTranspose": lambda spec: _transposed(spec, 1),
-    "Conv2DTranspose": lambda spec: _transposed(spec, 2),
-    "Conv3DTranspose": lambda spec: _transposed(spec, 3),
-    "DepthwiseConv1D": lambda spec: _depthwise(spec, 1),
-    "DepthwiseConv2D": lambda spec: _depthwise(spec, 2),
-    "SeparableConv1D": lambda spec: _separable(spec, 1),
-    "SeparableConv2D": lambda spec: _separable(spec, 2),
+    "Conv1D": _convolution(Conv1D, 1),
+    "Conv2D": _convolution(Conv2D, 2),
+    "Conv3D": _convolution(Conv3D, 3),
+    "Conv1DTranspose": _transposed(Conv1DTranspose, 1),
+    "Conv2DTranspose": _transposed(Conv2DTranspose, 2),
+    "Conv3DTranspose": _transposed(Conv3DTranspose, 3),
+    "DepthwiseConv1D": _depthwise(DepthwiseConv1D, 1),
+    "DepthwiseConv2D": _depthwise(DepthwiseConv2D, 2),
+    "SeparableConv1D": _separable(SeparableConv1D, 1),
+    "SeparableConv2D": _separable(SeparableConv2D, 2),
     "Dense": _dense,
 }

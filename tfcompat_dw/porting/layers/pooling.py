@@ -1,123 +1,236 @@
-"""Pooling with TF's SAME: padded cells are no part of a maximum or of an average."""
+"""Pooling with TF's SAME: padded cells have no part in a maximum or an average."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tfcompat_dw.padding import same_padding
 from tfcompat_dw.porting.layer import Builder, LayerSpec
 from tfcompat_dw.porting.layers.arguments import (
-    back,
     channels_last,
-    first,
     flag,
-    same_ends,
+    from_first,
     sizes,
     text,
+    to_first,
 )
 
 
-class Pool(nn.Module):
-    """The maximum or the average of windows, for 1 to 3 spatial axes."""
+class _Pooling(nn.Module):
+    """Windows over 1 to 3 spatial axes."""
+
+    kind: ClassVar[Literal["max", "average"]]
 
     def __init__(
-        self,
-        kind: str,
-        kernel_size: tuple[int, ...],
-        stride: tuple[int, ...],
-        padding: str,
-        is_last: bool,
+        self, pool_size: tuple[int, ...], strides: tuple[int, ...], padding: str, is_last: bool
     ) -> None:
         super().__init__()
-        self.kind, self.kernel_size, self.stride = kind, kernel_size, stride
+        self.pool_size, self.strides = pool_size, strides
         self.padding, self.is_last = padding, is_last
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images in, images out."""
-        x = first(x, self.is_last)
+        """Images in, images out, channels where ``data_format`` puts them."""
+        x = to_first(x, self.is_last)
+        if len(self.strides) > 1:
+            y = self._pooled(x, self.pool_size, self.strides)
+        else:  # an image of one row: PyTorch's own for one axis do without channels-last
+            y = self._pooled(x.unsqueeze(2), (1, *self.pool_size), (1, *self.strides)).squeeze(2)
+        return from_first(y, self.is_last)
+
+    def _pooled(self, x: Tensor, window: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
         if self.padding == "valid":
-            y = self._pooled(x, (0,) * len(self.stride), False)
-        else:
-            y = self._same(x)
-        return back(y, self.is_last)
-
-    def _same(self, x: Tensor) -> Tensor:
-        ends = [
-            same_ends(size, k, s, 1)
-            for size, k, s in zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
+            return self._pool(x, window, strides, (0,) * len(window), False)
+        pads = [
+            same_padding(1 if s == 1 else n, k, s, 1)
+            for n, k, s in zip(x.shape[2:], window, strides, strict=True)
         ]
-        if all(isinstance(before, int) for before, _ in ends):
-            # windows start `before` cells outside and may end outside; no padded copy is made
-            return self._pooled(x, tuple(before for before, _ in ends), True)
-        pads = [end for pair in reversed(ends) for end in pair]  # of sizes that are not known yet
-        none = (0,) * len(self.stride)
-        if self.kind == "max":
-            return self._pooled(F.pad(x, pads, value=-torch.inf), none, False)
-        inside = F.pad(torch.ones_like(x[:1, :1]), pads)
-        return self._pooled(F.pad(x, pads), none, False) / self._pooled(inside, none, False)
+        if not all(isinstance(end, int) for pair in pads for end in pair):
+            return self._of_padded(x, window, strides, pads)
+        return self._of_overhanging(x, window, strides, pads)
 
-    def _pooled(self, x: Tensor, before: Sequence[int], past_the_end: bool) -> Tensor:
-        rank = len(self.stride)
-        windows: Any = (self.kernel_size, self.stride, before)
+    def _of_overhanging(
+        self,
+        x: Tensor,
+        window: tuple[int, ...],
+        strides: tuple[int, ...],
+        pads: list[tuple[int, int]],
+    ) -> Tensor:
+        """PyTorch's windows hang over the ends, and no padded copy is made.
+
+        They start ``before`` cells outside and may end outside (``ceil_mode``).  With a stride of
+        1 none would hang over one cell further at the end than at the beginning: there they start
+        as far out as they are to end, and the first is dropped.
+        """
+        extra = [s == 1 and pair[1] > pair[0] for s, pair in zip(strides, pads, strict=True)]
+        before = tuple(pair[one] for one, pair in zip(extra, pads, strict=True))
+        y = self._pool(x, window, strides, before, True)
+        for axis, one in enumerate(extra):
+            if one:
+                y = y.narrow(axis + 2, 1, y.shape[axis + 2] - 1)
+        return y
+
+    def _of_padded(
+        self,
+        x: Tensor,
+        window: tuple[int, ...],
+        strides: tuple[int, ...],
+        pads: list[tuple[int, int]],
+    ) -> Tensor:
+        """For sizes that are symbols: PyTorch's pooling takes only numbers for its padding."""
+        ends = [end for pair in reversed(pads) for end in pair]
+        none = (0,) * len(window)
         if self.kind == "max":
-            function: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[rank - 1]
-            return function(x, *windows, ceil_mode=past_the_end)  # type: ignore[no-any-return]
-        function = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[rank - 1]
-        return function(x, *windows, past_the_end, False)  # type: ignore[no-any-return]
+            return self._pool(F.pad(x, ends, value=-torch.inf), window, strides, none, False)
+        inside = F.pad(torch.ones_like(x[:1, :1]), ends)
+        share = self._pool(inside, window, strides, none, False)
+        return self._pool(F.pad(x, ends), window, strides, none, False) / share
+
+    def _pool(
+        self,
+        x: Tensor,
+        window: tuple[int, ...],
+        strides: tuple[int, ...],
+        before: tuple[int, ...],
+        overhang: bool,
+    ) -> Tensor:
+        volume = len(window) == 3
+        if self.kind == "max":
+            pool: Any = F.max_pool3d if volume else F.max_pool2d
+            y = pool(x, window, strides, before, ceil_mode=overhang)
+        else:
+            pool = F.avg_pool3d if volume else F.avg_pool2d
+            y = pool(x, window, strides, before, overhang, count_include_pad=False)
+        return cast(Tensor, y)
 
     def extra_repr(self) -> str:
-        """Windows and padding."""
-        return f"{self.kind}, {self.kernel_size}, stride={self.stride}, padding={self.padding!r}"
+        """Windows, then what is not at its default."""
+        shown = [f"{self.pool_size}"]
+        shown += [f"strides={self.strides}"] if self.strides != self.pool_size else []
+        shown += [f"padding={self.padding!r}"] if self.padding != "valid" else []
+        return ", ".join(shown + ["data_format='channels_first'"] * (not self.is_last))
 
 
-class GlobalPool(nn.Module):
-    """The maximum or the average over space."""
+class MaxPooling(_Pooling):
+    """``keras.layers.MaxPooling1D``, ``2D`` and ``3D``.
 
-    def __init__(self, kind: str, rank: int, is_last: bool, keepdims: bool) -> None:
+    Where a window has its maximum several times, the gradient goes to the first; so it does in TF,
+    except in 3D, where TF gives it to all of them.
+    """
+
+    kind = "max"
+
+
+class AveragePooling(_Pooling):
+    """``keras.layers.AveragePooling1D``, ``2D`` and ``3D``."""
+
+    kind = "average"
+
+
+class _GlobalPooling(nn.Module):
+    def __init__(self, rank: int, keepdims: bool, is_last: bool) -> None:
         super().__init__()
-        self.kind, self.rank, self.is_last, self.keepdims = kind, rank, is_last, keepdims
+        self.rank, self.keepdims, self.is_last = rank, keepdims, is_last
+
+    def _space(self) -> tuple[int, ...]:
+        start = 1 if self.is_last else 2
+        return tuple(range(start, start + self.rank))
+
+    def extra_repr(self) -> str:
+        """What is not at its default."""
+        shown = ["keepdims=True"] * self.keepdims
+        return ", ".join(shown + ["data_format='channels_first'"] * (not self.is_last))
+
+
+class GlobalMaxPooling(_GlobalPooling):
+    """``keras.layers.GlobalMaxPooling1D``, ``2D`` and ``3D``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, c]``, or with 1 for every spatial axis."""
-        axes = tuple(range(1, 1 + self.rank)) if self.is_last else tuple(range(2, 2 + self.rank))
-        return x.amax(axes, self.keepdims) if self.kind == "max" else x.mean(axes, self.keepdims)
+        return x.amax(self._space(), self.keepdims)
+
+
+class GlobalAveragePooling(_GlobalPooling):
+    """``keras.layers.GlobalAveragePooling1D``, ``2D`` and ``3D``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, c]``, or with 1 for every spatial axis."""
+        return x.mean(self._space(), self.keepdims)
+
+
+class _AdaptivePooling(nn.Module):
+    """As many windows as are asked for, as equal as whole cells allow."""
+
+    kind: ClassVar[Literal["max", "average"]]
+
+    def __init__(self, output_size: tuple[int, ...], is_last: bool) -> None:
+        super().__init__()
+        self.output_size, self.is_last = output_size, is_last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images in, images out, channels where ``data_format`` puts them."""
+        rank = len(self.output_size) - 1
+        pools: Any = (
+            (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+            if self.kind == "max"
+            else (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+        )
+        return from_first(pools[rank](to_first(x, self.is_last), self.output_size), self.is_last)
 
     def extra_repr(self) -> str:
-        """Which of them."""
-        return f"{self.kind}, keepdims={self.keepdims}"
+        """The output's size, then what is not at its default."""
+        return f"{self.output_size}" + ", data_format='channels_first'" * (not self.is_last)
+
+
+class AdaptiveMaxPooling(_AdaptivePooling):
+    """``keras.layers.AdaptiveMaxPooling1D``, ``2D`` and ``3D``."""
+
+    kind = "max"
+
+
+class AdaptiveAveragePooling(_AdaptivePooling):
+    """``keras.layers.AdaptiveAveragePooling1D``, ``2D`` and ``3D``."""
+
+    kind = "average"
 
 
 # ---- builders ------------------------------------------------------------------------------------
 
 
-def _pool(kind: str, rank: int) -> Builder:
+def _pooling(module: type[_Pooling], rank: int) -> Builder:
     def build(spec: LayerSpec) -> nn.Module:
-        kernel = sizes(spec, "pool_size", rank, 2)
-        stride = sizes(spec, "strides", rank) if spec.config.get("strides") else kernel
+        window = sizes(spec, "pool_size", rank, 2)
+        strides = window if spec.config.get("strides") is None else sizes(spec, "strides", rank)
         padding = text(spec, "padding", "valid", "same", "valid")
-        return Pool(kind, kernel, stride, padding, channels_last(spec))
+        return module(window, strides, padding, channels_last(spec))
 
     return build
 
 
-def _global(kind: str, rank: int) -> Builder:
+def _global_pooling(module: type[_GlobalPooling], rank: int) -> Builder:
     def build(spec: LayerSpec) -> nn.Module:
-        return GlobalPool(kind, rank, channels_last(spec), flag(spec, "keepdims", False))
+        return module(rank, flag(spec, "keepdims", False), channels_last(spec))
 
     return build
 
 
+def _adaptive_pooling(module: type[_AdaptivePooling], rank: int) -> Builder:
+    return lambda spec: module(sizes(spec, "output_size", rank), channels_last(spec))
+
+
+_MODULES: dict[str, tuple[Any, Any]] = {
+    "MaxPooling": (_pooling, MaxPooling),
+    "AveragePooling": (_pooling, AveragePooling),
+    "GlobalMaxPooling": (_global_pooling, GlobalMaxPooling),
+    "GlobalAveragePooling": (_global_pooling, GlobalAveragePooling),
+    "AdaptiveMaxPooling": (_adaptive_pooling, AdaptiveMaxPooling),
+    "AdaptiveAveragePooling": (_adaptive_pooling, AdaptiveAveragePooling),
+}
 BUILDERS: dict[str, Builder] = {
-    f"{name}{rank}D": make(kind, rank)
-    for name, kind, make in (
-        ("MaxPooling", "max", _pool),
-        ("AveragePooling", "average", _pool),
-        ("GlobalMaxPooling", "max", _global),
-        ("GlobalAveragePooling", "average", _global),
-    )
+    f"{name}{rank}D": build(module, rank)
+    for name, (build, module) in _MODULES.items()
     for rank in (1, 2, 3)
 }

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tfcompat_dw.porting.layer import Builder, LayerSpec
-from tfcompat_dw.porting.layers.arguments import channels_last, number, refuse
+from tfcompat_dw.porting.layers.arguments import channels_last, number, refuse, unsupported
 
 
-class Dropout(nn.Module):
-    """Zeros some values and scales the others up; ``noise_shape`` says which go together."""
+class Dropout(nn.Dropout):
+    """``keras.layers.Dropout``: ``noise_shape`` says which values are dropped together."""
 
     def __init__(self, rate: float, noise_shape: tuple[int | None, ...] | None = None) -> None:
-        super().__init__()
-        self.rate, self.noise_shape = rate, noise_shape
+        super().__init__(rate)
+        self.noise_shape = noise_shape
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """The input itself outside of training."""
-        if not self.training or self.rate == 0:
-            return x
-        if self.noise_shape is None:
-            return F.dropout(x, self.rate)
-        shape = [
-            size if wanted is None else wanted
-            for size, wanted in zip(x.shape, self.noise_shape, strict=True)
-        ]
-        return x * F.dropout(x.new_ones(shape), self.rate)
+        if not self.training or self.noise_shape is None:
+            return super().forward(input)
+        pairs = zip(input.shape, self.noise_shape, strict=True)
+        shape = [size if wanted is None else wanted for size, wanted in pairs]
+        return input * F.dropout(input.new_ones(shape), self.p)
 
     def extra_repr(self) -> str:
-        """The rate, and what goes together."""
-        together = "" if self.noise_shape is None else f", noise_shape={self.noise_shape}"
-        return f"{self.rate:g}{together}"
+        """The rate, then what is not at its default."""
+        shape = "" if self.noise_shape is None else f", noise_shape={self.noise_shape}"
+        return f"{self.p:g}{shape}"
 
 
 class SpatialDropout(nn.Module):
-    """Zeros whole channels of an example."""
+    """``keras.layers.SpatialDropout1D``, ``2D`` and ``3D``: whole channels of an example."""
 
     def __init__(self, rate: float, is_last: bool) -> None:
         super().__init__()
@@ -44,36 +42,19 @@ class SpatialDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The input itself outside of training."""
-        if not self.training or self.rate == 0:
+        if not self.training:
             return x
-        shape = [1] * x.dim()
-        shape[0], channel = x.shape[0], -1 if self.is_last else 1
-        shape[channel] = x.shape[channel]
+        space = (1,) * (x.dim() - 2)
+        shape = (x.shape[0], *space, x.shape[-1]) if self.is_last else (*x.shape[:2], *space)
         return x * F.dropout(x.new_ones(shape), self.rate)
 
     def extra_repr(self) -> str:
-        """The rate."""
-        return f"{self.rate:g}"
+        """The rate, then what is not at its default."""
+        return f"{self.rate:g}" + ", data_format='channels_first'" * (not self.is_last)
 
 
-class GaussianNoise(nn.Module):
-    """Adds noise of a standard deviation."""
-
-    def __init__(self, stddev: float) -> None:
-        super().__init__()
-        self.stddev = stddev
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The input itself outside of training."""
-        return x + torch.randn_like(x) * self.stddev if self.training else x
-
-    def extra_repr(self) -> str:
-        """The deviation."""
-        return f"{self.stddev:g}"
-
-
-class GaussianDropout(nn.Module):
-    """Multiplies by noise around 1."""
+class _Noise(nn.Module):
+    """One number says how much."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -81,43 +62,46 @@ class GaussianDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The input itself outside of training."""
-        if not self.training or self.rate == 0:
-            return x
-        deviation = (self.rate / (1 - self.rate)) ** 0.5
-        result: Tensor = x * (1 + torch.randn_like(x) * deviation)
-        return result
+        return self._noisy(x) if self.training and self.rate > 0 else x
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """The rate."""
+        """The number."""
         return f"{self.rate:g}"
 
 
-class StochasticDepth(nn.Module):
-    """ConvNeXt's: leaves a branch out for some examples."""
+class GaussianNoise(_Noise):
+    """``keras.layers.GaussianNoise``: adds noise of a standard deviation."""
 
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
+    def _noisy(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x) * self.rate
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The input itself outside of training."""
-        if not self.training or self.rate == 0:
-            return x
-        mask = F.dropout(x.new_ones((x.shape[0], *(1,) * (x.dim() - 1))), self.rate)
-        return x * mask
 
-    def extra_repr(self) -> str:
-        """The rate."""
-        return f"{self.rate:g}"
+class GaussianDropout(_Noise):
+    """``keras.layers.GaussianDropout``: multiplies by noise around 1."""
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        deviation = math.sqrt(self.rate / (1 - self.rate))
+        return x * (1 + torch.randn_like(x) * deviation)
+
+
+class StochasticDepth(_Noise):
+    """ConvNeXt's: leaves a branch out for some of the examples, and scales it for the others."""
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        one_each = x.new_ones((x.shape[0], *(1,) * (x.dim() - 1)))
+        return x * F.dropout(one_each, self.rate)
 
 
 # ---- builders ------------------------------------------------------------------------------------
 
 
-def _rate(spec: LayerSpec, key: str = "rate") -> float:
-    rate = number(spec, key, 0.0)
-    if not 0 <= rate <= 1:
-        raise refuse(f"{key}={rate!r}; a share between 0 and 1 is expected")
+def _rate(spec: LayerSpec, key: str = "rate", below: float = 2.0) -> float:
+    rate = number(spec, key, None)
+    if not 0 <= rate <= 1 or rate >= below:
+        raise refuse(f"{key}={rate!r}, where a share between 0 and 1 is expected")
     return rate
 
 
@@ -126,34 +110,34 @@ def _dropout(spec: LayerSpec) -> nn.Module:
     if shape is None:
         return Dropout(_rate(spec))
     if not isinstance(shape, (list, tuple)) or any(
-        size is not None and type(size) is not int for size in shape
+        size is not None and (type(size) is not int or size < 1) for size in shape
     ):
-        raise refuse(f"noise_shape={shape!r}; a list of sizes is expected")
+        raise refuse(f"noise_shape={shape!r}, where a list of sizes is expected")
     return Dropout(_rate(spec), tuple(shape))
 
 
 def _alpha_dropout(spec: LayerSpec) -> nn.Module:
     if spec.config.get("noise_shape") is not None:
-        raise refuse("noise_shape of AlphaDropout, which is not ported")
+        raise unsupported(spec, f"noise_shape={spec.config['noise_shape']!r}")
     return nn.AlphaDropout(_rate(spec))
 
 
-def _spatial(spec: LayerSpec) -> nn.Module:
+def _spatial_dropout(spec: LayerSpec) -> nn.Module:
     return SpatialDropout(_rate(spec), channels_last(spec))
 
 
-def _nothing(spec: LayerSpec) -> nn.Module:
-    return nn.Identity()
+def _stddev(spec: LayerSpec) -> float:
+    deviation = number(spec, "stddev", None)
+    if deviation < 0:
+        raise refuse(f"stddev={deviation!r}, where a number from 0 on is expected")
+    return deviation
 
 
 BUILDERS: dict[str, Builder] = {
     "Dropout": _dropout,
-    "SpatialDropout1D": _spatial,
-    "SpatialDropout2D": _spatial,
-    "SpatialDropout3D": _spatial,
-    "GaussianNoise": lambda spec: GaussianNoise(number(spec, "stddev", 0.0)),
-    "GaussianDropout": lambda spec: GaussianDropout(_rate(spec)),
+    **{f"SpatialDropout{rank}D": _spatial_dropout for rank in (1, 2, 3)},
+    "GaussianNoise": lambda spec: GaussianNoise(_stddev(spec)),
+    "GaussianDropout": lambda spec: GaussianDropout(_rate(spec, below=1.0)),
     "AlphaDropout": _alpha_dropout,
-    "ActivityRegularization": _nothing,
     "StochasticDepth": lambda spec: StochasticDepth(_rate(spec, "drop_path_rate")),
 }
