@@ -1,5 +1,5 @@
 # make demo: a trained TensorFlow network on a real photograph, from a fresh checkout
-# make test: the suite        make test-full: the long forms, too (hours)
+# make test: the suite        make test-full: the long forms, too (an hour)
 # make lint: formatting, style, types
 # make bench: times against every other implementation; BENCH="--layer 14x512" and the like choose
 # make bench-networks: whole networks, stock layers against ours
