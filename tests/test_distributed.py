@@ -52,7 +52,7 @@ def marked(name: str) -> Any:
     return pytest.param(name, marks=SIZE_FIRST) if alone else name
 
 
-@pytest.mark.parametrize("name", map(marked, NAMES))
+@pytest.mark.parametrize("name", [marked(name) for name in NAMES])
 def test_two_processes_agree_with_one(name: str, faults: dict[str, str | None]) -> None:
     assert faults[name] is None, faults[name]
 
