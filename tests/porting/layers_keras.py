@@ -1,4 +1,4 @@
-"""Keras' side of `test_layers.py`: runs the table's layers and writes what came out.
+"""Keras' side of `test_keras_layers.py`: runs the table's layers and writes what came out.
 
     python layers_keras.py FOLDER
 
