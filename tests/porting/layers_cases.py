@@ -1,4 +1,4 @@
-"""The table of layers that `test_keras_layers.py` compares with Keras; imported by both processes."""
+"""The layers that `test_keras_layers.py` compares with Keras; imported by both processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains a network of keras.applications in Keras, in float64: train_original.py NAME FOLDER.
+"""Trains a network of keras.applications in Keras, in float64: train_original.py NAME FOLDER RATE.
 
 Writes the network before and after ten steps of SGD with momentum, the data, and the gradients of
 the first step.  Dropout and its like are off; batch normalizations have random statistics.
@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-STEPS, RATE, MOMENTUM, BATCH, CLASSES = 10, 0.02, 0.9, 3, 5
+STEPS, MOMENTUM, BATCH, CLASSES = 10, 0.9, 3, 5
 SIZES = {"Xception": 71}
 SIZE = 33
 
@@ -61,7 +61,7 @@ def network(name: str) -> Any:
 
 def main() -> None:
     """See above."""
-    name, folder = sys.argv[1], Path(sys.argv[2])
+    name, folder, rate = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     model = network(name)
@@ -85,7 +85,7 @@ def main() -> None:
             zip(model.trainable_variables, found, strict=True)
         ):
             velocity[place] = MOMENTUM * velocity[place] + gradient.numpy()
-            variable.assign(variable.numpy() - RATE * velocity[place])
+            variable.assign(variable.numpy() - rate * velocity[place])
     model.save(folder / "after.keras")
     np.savez(folder / "data.npz", x=x, y=y)
     np.savez(folder / "gradients.npz", **gradients)
