@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -428,10 +429,10 @@ READ = """
 import resource, sys
 import torch, numpy
 from tfcompat_dw.checkpoint import CheckpointError, open_checkpoint
+torch.zeros(2**16).sum()  # threads start
 for line in open("/proc/self/status"):
     if line.startswith("VmSize"):
         used = int(line.split()[1]) * 1024
-torch.zeros(2**16).sum()  # threads start
 resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20,) * 2)
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 for path in sys.argv[1:]:
@@ -446,13 +447,19 @@ for path in sys.argv[1:]:
 """
 
 
+ALONE = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+"""Every further thread would take address space of its own, which the limit counts."""
+
+
 def test_lies_about_sizes_take_no_memory(tmp_path: Path) -> None:
     paths = []
     for make in (nothing_written, some_chunks, bomb):
         paths.append(tmp_path / f"{make.__name__}.h5")
         with h5py.File(paths[-1], "w") as file:
             make(file)
-    run = subprocess.run([sys.executable, "-c", READ, *paths], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", READ, *paths], capture_output=True, text=True, env=ALONE
+    )
     assert run.stdout.split() == ["refused"] * 3, run.stderr
 
 
@@ -462,7 +469,9 @@ def test_structures_in_circles_end_soon_and_take_no_memory(tmp_path: Path) -> No
     for make in keras_lies.LIES:
         paths.append(tmp_path / f"{make.__name__}.h5")
         paths[-1].write_bytes(make())
-    run = subprocess.run([sys.executable, "-c", READ, *paths], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", READ, *paths], capture_output=True, text=True, env=ALONE
+    )
     assert run.stdout.split() == ["refused"] * len(paths), run.stderr
 
 
@@ -697,6 +706,6 @@ for name in ("tensorflow", "keras", "tf_keras", "h5py", "pyfive"):
 def test_reading_works_where_importing_tensorflow_keras_and_h5py_raises(folder: Path) -> None:
     paths = [*h5_files(folder), folder / "model.keras"]
     run = subprocess.run(
-        [sys.executable, "-c", WITHOUT + READ, *paths], capture_output=True, text=True
+        [sys.executable, "-c", WITHOUT + READ, *paths], capture_output=True, text=True, env=ALONE
     )
     assert run.stdout.split() == ["read"] * 3, run.stderr

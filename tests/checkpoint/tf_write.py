@@ -20,14 +20,15 @@ import json
 import sys
 from pathlib import Path
 
+# before TensorFlow: PyTorch may bring Triton, whose import crashes after it
+from tfcompat_dw.checkpoint import open_checkpoint  # isort: skip
+
 import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
 from tensorflow.core.protobuf import saved_model_pb2
 from tf_keras.protobuf import saved_metadata_pb2
-
-from tfcompat_dw.checkpoint import open_checkpoint
 
 v1 = tf.compat.v1
 NUMERIC = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
