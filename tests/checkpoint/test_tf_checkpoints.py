@@ -193,7 +193,6 @@ def mapping_of(address):
     return None
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
 def test_tensors_are_views_of_the_file(folder):
     checkpoint = open_checkpoint(folder / "saver" / "V2_sharded")
     tensor = checkpoint["whole"]

@@ -23,7 +23,6 @@ VALUE_DEPTH = 40
 MOST_LAYERS = 20_000
 CONSTANT = "_CONSTANT_VALUE"
 """Keras 2's layer name where a number stands in the place of a tensor."""
-MODELS = ("Functional", "Model", "Sequential")
 
 
 # ---- what comes out --------------------------------------------------------------------------

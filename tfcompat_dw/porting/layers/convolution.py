@@ -62,8 +62,29 @@ def _weights(bias: Tensor | None, *kernels: TfWeight) -> list[TfWeight]:
 # ---- dense convolutions --------------------------------------------------------------------------
 
 
-class _Convolution(_Activated):
-    """A dense convolution; the class' other parent is one of PyTorch's.
+class _Windowed(_Activated):
+    """A convolution of PyTorch's, the class' other parent, or its transpose: images in and out."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    in_channels: int
+    out_channels: int
+    is_last: bool
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Images in, images out, channels where ``data_format`` puts them."""
+        image = self._computed(to_first(input, self.is_last))
+        return self._activated(from_first(image, self.is_last))
+
+    def _computed(self, x: Tensor) -> Tensor:
+        """Of images with their channels in front."""
+        raise NotImplementedError
+
+
+class _Convolution(_Windowed):
+    """A dense convolution.
 
     Attributes:
         weight: PyTorch's ``[out, in, ...]``.
@@ -71,14 +92,8 @@ class _Convolution(_Activated):
         is_last: whether the channels are the last axis.
     """
 
-    weight: Tensor
-    bias: Tensor | None
-    stride: tuple[int, ...]
     dilation: tuple[int, ...]
-    kernel_size: tuple[int, ...]
     groups: int
-    in_channels: int
-    out_channels: int
 
     def __init__(
         self,
@@ -99,12 +114,7 @@ class _Convolution(_Activated):
         self.tf_padding, self.is_last, self.activation = padding, is_last, activation
         _order_in_memory(self.weight, is_last)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Images in, images out, channels where ``data_format`` puts them."""
-        image = self._convolved(to_first(input, self.is_last))
-        return self._activated(from_first(image, self.is_last))
-
-    def _convolved(self, x: Tensor) -> Tensor:
+    def _computed(self, x: Tensor) -> Tensor:
         stride, rank = self.stride, len(self.stride)
         x, padding = self._padded(x)
         if max(self.kernel_size) == 1 and max(stride) > 1:
@@ -191,20 +201,13 @@ class Conv3D(_Convolution, nn.Conv3d):
 # ---- transposed convolutions ---------------------------------------------------------------------
 
 
-class _TransposedConvolution(_Activated):
+class _TransposedConvolution(_Windowed):
     """The gradient of a TF convolution with respect to its input.
 
     Attributes:
         weight: PyTorch's ``[in, out, ...]``.
         overlap: for each axis, how much longer the windows reach than the output.
     """
-
-    weight: Tensor
-    bias: Tensor | None
-    stride: tuple[int, ...]
-    kernel_size: tuple[int, ...]
-    in_channels: int
-    out_channels: int
 
     def __init__(
         self,
@@ -228,12 +231,7 @@ class _TransposedConvolution(_Activated):
         self.overlap = tuple(_overlap(padding, *one) for one in window)
         _order_in_memory(self.weight, is_last)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Images in, images out, channels where ``data_format`` puts them."""
-        image = self._transposed(to_first(input, self.is_last))
-        return self._activated(from_first(image, self.is_last))
-
-    def _transposed(self, x: Tensor) -> Tensor:
+    def _computed(self, x: Tensor) -> Tensor:
         """An overlap is cut in halves, an odd one more at the end; beyond it there is bias."""
         rank = len(self.stride)
         before = tuple(max(overlap, 0) // 2 for overlap in self.overlap)
