@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,16 @@ from tfcompat_dw.porting.layers.arguments import (
     text,
     to_first,
 )
+
+Pads = list[tuple[int, int]]
+"""(before, after) of each axis."""
+
+
+class _Windows(NamedTuple):
+    """Of two or three axes."""
+
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
 class _Pooling(nn.Module):
@@ -36,74 +46,59 @@ class _Pooling(nn.Module):
         """Images in, images out, channels where ``data_format`` puts them."""
         x = to_first(x, self.is_last)
         if len(self.strides) > 1:
-            y = self._pooled(x, self.pool_size, self.strides)
+            y = self._pooled(x, _Windows(self.pool_size, self.strides))
         else:  # an image of one row: PyTorch's own for one axis do without channels-last
-            y = self._pooled(x.unsqueeze(2), (1, *self.pool_size), (1, *self.strides)).squeeze(2)
+            row = _Windows((1, *self.pool_size), (1, *self.strides))
+            y = self._pooled(x.unsqueeze(2), row).squeeze(2)
         return from_first(y, self.is_last)
 
-    def _pooled(self, x: Tensor, window: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
+    def _pooled(self, x: Tensor, windows: _Windows) -> Tensor:
         if self.padding == "valid":
-            return self._pool(x, window, strides, (0,) * len(window), False)
+            return self._pool(x, windows)
         pads = [
             same_padding(1 if s == 1 else n, k, s, 1)
-            for n, k, s in zip(x.shape[2:], window, strides, strict=True)
+            for n, k, s in zip(x.shape[2:], *windows, strict=True)
         ]
         if not all(isinstance(end, int) for pair in pads for end in pair):
-            return self._of_padded(x, window, strides, pads)
-        return self._of_overhanging(x, window, strides, pads)
+            return self._of_padded(x, windows, pads)
+        return self._of_overhanging(x, windows, pads)
 
-    def _of_overhanging(
-        self,
-        x: Tensor,
-        window: tuple[int, ...],
-        strides: tuple[int, ...],
-        pads: list[tuple[int, int]],
-    ) -> Tensor:
+    def _of_overhanging(self, x: Tensor, windows: _Windows, pads: Pads) -> Tensor:
         """PyTorch's windows hang over the ends, and no padded copy is made.
 
         They start ``before`` cells outside and may end outside (``ceil_mode``).  With a stride of
         1 none would hang over one cell further at the end than at the beginning: there they start
         as far out as they are to end, and the first is dropped.
         """
-        extra = [s == 1 and pair[1] > pair[0] for s, pair in zip(strides, pads, strict=True)]
+        extra = [
+            s == 1 and pair[1] > pair[0] for s, pair in zip(windows.strides, pads, strict=True)
+        ]
         before = tuple(pair[one] for one, pair in zip(extra, pads, strict=True))
-        y = self._pool(x, window, strides, before, True)
+        y = self._pool(x, windows, before, overhang=True)
         for axis, one in enumerate(extra):
             if one:
                 y = y.narrow(axis + 2, 1, y.shape[axis + 2] - 1)
         return y
 
-    def _of_padded(
-        self,
-        x: Tensor,
-        window: tuple[int, ...],
-        strides: tuple[int, ...],
-        pads: list[tuple[int, int]],
-    ) -> Tensor:
+    def _of_padded(self, x: Tensor, windows: _Windows, pads: Pads) -> Tensor:
         """For sizes that are symbols: PyTorch's pooling takes only numbers for its padding."""
         ends = [end for pair in reversed(pads) for end in pair]
-        none = (0,) * len(window)
         if self.kind == "max":
-            return self._pool(F.pad(x, ends, value=-torch.inf), window, strides, none, False)
+            return self._pool(F.pad(x, ends, value=-torch.inf), windows)
         inside = F.pad(torch.ones_like(x[:1, :1]), ends)
-        share = self._pool(inside, window, strides, none, False)
-        return self._pool(F.pad(x, ends), window, strides, none, False) / share
+        return self._pool(F.pad(x, ends), windows) / self._pool(inside, windows)
 
     def _pool(
-        self,
-        x: Tensor,
-        window: tuple[int, ...],
-        strides: tuple[int, ...],
-        before: tuple[int, ...],
-        overhang: bool,
+        self, x: Tensor, windows: _Windows, before: tuple[int, ...] = (), overhang: bool = False
     ) -> Tensor:
-        volume = len(window) == 3
+        volume = len(windows.size) == 3
+        before = before or (0,) * len(windows.size)
         if self.kind == "max":
             pool: Any = F.max_pool3d if volume else F.max_pool2d
-            y = pool(x, window, strides, before, ceil_mode=overhang)
+            y = pool(x, *windows, before, ceil_mode=overhang)
         else:
             pool = F.avg_pool3d if volume else F.avg_pool2d
-            y = pool(x, window, strides, before, overhang, count_include_pad=False)
+            y = pool(x, *windows, before, overhang, count_include_pad=False)
         return cast(Tensor, y)
 
     def extra_repr(self) -> str:
