@@ -27,6 +27,7 @@ except ImportError as error:
     sys.exit(f"tfcompat-dw: {error}; pip install 'tfcompat_dw[port]'")
 
 from tfcompat_dw.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from tfcompat_dw.porting.compare import Comparison
 
 app = typer.Typer(
     add_completion=False,
@@ -301,46 +302,51 @@ def compare(
             html.write_text(page(comparison, ours, theirs, title=title, facts=facts))
             talk.print(f"page: {escape(str(html))}")
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "agrees": comparison.agrees,
-                    "first": comparison.first.name if comparison.first else None,
-                    "cause": comparison.cause or None,
-                    "only_original": list(comparison.only_original),
-                    "layers": [
-                        {
-                            "name": layer.name,
-                            "shape": list(layer.shape),
-                            "absolute": _json_number(layer.absolute),
-                            "relative": _json_number(layer.relative),
-                        }
-                        for layer in comparison.layers
-                    ],
-                },
-                indent=2,
-            )
-        )
+        print(json.dumps(comparison_as_json(comparison), indent=2))
     else:
-        table = _table("layer", "output", "largest difference", "relative")
-        for layer in comparison.layers:
-            style = "red" if layer.diverges(tolerance) else ""
-            numbers = f"{layer.absolute:.1e}", f"{layer.relative:.1e}"
-            table.add_row(escape(layer.name), _cell(layer.shape), *numbers, style=style)
-        out.print(table)
-        if comparison.first is None:
-            worst = max(comparison.layers, key=lambda layer: layer.relative)
-            out.print(
-                f"all {len(comparison.layers)} layers agree; the worst, {escape(worst.name)}, to "
-                f"{worst.relative:.1e} of its largest value"
-            )
-        else:
-            out.print(
-                f"[bold red]the first layer that diverges:[/] {escape(comparison.first.name)}\n"
-                f"[bold red]likely cause:[/] {escape(comparison.cause)}"
-            )
+        print_comparison(comparison)
     if not comparison.agrees:
         raise typer.Exit(DIVERGES)
+
+
+def comparison_as_json(comparison: Comparison) -> dict[str, object]:
+    """What ``compare --json`` prints."""
+    return {
+        "agrees": comparison.agrees,
+        "first": comparison.first.name if comparison.first else None,
+        "cause": comparison.cause or None,
+        "only_original": list(comparison.only_original),
+        "layers": [
+            {
+                "name": layer.name,
+                "shape": list(layer.shape),
+                "absolute": _json_number(layer.absolute),
+                "relative": _json_number(layer.relative),
+            }
+            for layer in comparison.layers
+        ],
+    }
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """A table, and what it says."""
+    table = _table("layer", "output", "largest difference", "relative")
+    for layer in comparison.layers:
+        style = "red" if layer.diverges(comparison.tolerance) else ""
+        numbers = f"{layer.absolute:.1e}", f"{layer.relative:.1e}"
+        table.add_row(escape(layer.name), _cell(layer.shape), *numbers, style=style)
+    out.print(table)
+    if comparison.first is None:
+        worst = max(comparison.layers, key=lambda layer: layer.relative)
+        out.print(
+            f"all {len(comparison.layers)} layers agree; the worst, {escape(worst.name)}, to "
+            f"{worst.relative:.1e} of its largest value"
+        )
+    else:
+        out.print(
+            f"[bold red]the first layer that diverges:[/] {escape(comparison.first.name)}\n"
+            f"[bold red]likely cause:[/] {escape(comparison.cause)}"
+        )
 
 
 def _json_number(value: float) -> float | None:
