@@ -33,7 +33,7 @@ def check_cuda() -> Path:
     return _built("cuda", "cuda_kernels", "check_cuda")
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", "avx512bf16"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_kernels_are_exact_and_stay_inside_their_arrays(
     isa: str, seed: int, check_kernels: Path

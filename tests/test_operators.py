@@ -46,17 +46,18 @@ def test_all_passes_are_exact_on_integers(seed: int) -> None:
         assert_exact(random_problem(generator))
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
-def test_every_instruction_set_is_exact_on_integers(isa: str) -> None:
-    script = (
+INSTRUCTION_SETS = ["baseline", "avx2", "avx512", "avx512bf16"]
+
+
+def run_with(isa: str, script: str) -> None:
+    """Runs a program with the kernels of one instruction set."""
+    head = (
         "import random, sys; sys.path.insert(0, 'tests')\n"
         "import tfcompat_dw.library as library, test_operators as t\n"
         f"assert library.CPU_ISA == '{isa}', library.CPU_ISA\n"
-        "generator = random.Random(7)\n"
-        "for _ in range(200): t.assert_exact(t.random_problem(generator))\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", head + script],
         env={"TFCOMPAT_DW_ISA": isa, "PATH": "", "OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
@@ -64,6 +65,35 @@ def test_every_instruction_set_is_exact_on_integers(isa: str) -> None:
     if f"'{isa}', but this processor and build offer" in run.stderr:
         pytest.skip(f"this processor or build has no {isa}")
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_every_instruction_set_is_exact_on_integers(isa: str) -> None:
+    run_with(
+        isa,
+        "generator = random.Random(7)\n"
+        "for _ in range(200): t.assert_exact(t.random_problem(generator))\n",
+    )
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_every_bfloat16_product_is_rounded_once_denormals_and_nans_included(isa: str) -> None:
+    run_with(isa, "t.assert_products_are_rounded()\n")
+
+
+def assert_products_are_rounded() -> None:
+    """Every bfloat16 number times a weight, in one tap: exact in float32, then rounded as torch."""
+    numbers = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    for memory_order in ((1, 256, 16, 16), (1, 64, 64, 16)):
+        x = numbers.reshape(memory_order)
+        for weight in (1.0, -1.0, 0.99609375, 1.0078125, 3.0, 2.0**-130, 2.0**127):
+            filter = torch.full((1, 1, 16, 1), weight, dtype=torch.bfloat16)
+            y = torch.ops.tfcompat_dw.depthwise_conv2d(
+                x, filter, None, [1, 1], [0, 0, 0, 0], [1, 1], True
+            )
+            expected = (x.float() * filter[0, 0, 0, 0].float()).bfloat16()
+            assert torch.equal(y.isnan(), expected.isnan())
+            assert bool(((y == expected) | expected.isnan()).all()), weight
 
 
 def test_sizes_at_which_work_is_split_are_exact() -> None:

@@ -35,5 +35,18 @@
 #undef DW_VECTOR_BYTES
 #pragma GCC pop_options
 
+#ifdef DW_ROUNDS_BFLOAT16  // files whose kernels of bfloat16 gain by the processor's own rounding
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
+#define DW_ISA avx512bf16
+#define DW_VECTOR_BYTES 64
+#define DW_HAVE_BF16 1
+#include DW_KERNEL_FILE
+#undef DW_ISA
+#undef DW_VECTOR_BYTES
+#undef DW_HAVE_BF16
+#pragma GCC pop_options
+#endif
+
 #undef DW_HAVE_F16C
 #endif

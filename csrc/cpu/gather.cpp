@@ -3,6 +3,7 @@
 // computation (window.h), so one set of kernels.
 #ifndef DW_ISA
 #define DW_KERNEL_FILE "gather.cpp"
+#define DW_ROUNDS_BFLOAT16
 #include "each_isa.h"
 #else
 namespace tfcompat_dw::cpu::DW_ISA {
@@ -25,6 +26,15 @@ GatherKernel gather_of(bool by_columns) {
   return {channel_gather_scratch_bytes<S>, channel_gather_run<S>};
 }
 
+#ifdef DW_HAVE_BF16
+}  // namespace
+
+// Other types are computed as ever.
+GatherKernel gather(const Plan& plan) {
+  if (plan.problem.dtype != DataType::kBFloat16) return avx512::gather(plan);
+  return gather_of<BFloat16>(plan.by_columns);
+}
+#else
 // 16-bit filters and biases are converted once per call, not once per use.
 template <class S>
 void convert_lanes(const void* from, void* to, int64_t count) {
@@ -52,6 +62,7 @@ bool all_finite(DataType dtype, const void* values, int64_t count) {
   return dtype == DataType::kFloat64 ? all_finite(static_cast<const double*>(values), count)
                                      : all_finite(static_cast<const float*>(values), count);
 }
+#endif
 
 }  // namespace tfcompat_dw::cpu::DW_ISA
 #endif

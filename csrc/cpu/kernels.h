@@ -245,6 +245,9 @@ struct Carver {
 DW_DECLARE_KERNELS(baseline)
 DW_DECLARE_KERNELS(avx2)
 DW_DECLARE_KERNELS(avx512)
+namespace avx512bf16 {
+GatherKernel gather(const Plan& plan);  // the rest is AVX-512's
+}
 #undef DW_DECLARE_KERNELS
 
 }  // namespace tfcompat_dw::cpu

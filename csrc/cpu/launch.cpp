@@ -38,13 +38,16 @@ struct InstructionSet {
    ISA::all_finite}
 
 InstructionSet choose_instruction_set() {
+#ifdef DW_X86_SETS
+  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
   const InstructionSet sets[] = {
   // best first
 #ifdef DW_X86_SETS
-      DW_INSTRUCTION_SET(avx512, 64,
-                         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                             __builtin_cpu_supports("avx512dq") &&
-                             __builtin_cpu_supports("avx512vl")),
+      {"avx512bf16", has_avx512 && __builtin_cpu_supports("avx512bf16"), 64, avx512bf16::gather,
+       avx512::backward_filter, avx512::convert_to_compute, avx512::all_finite},
+      DW_INSTRUCTION_SET(avx512, 64, has_avx512),
       // every processor with AVX2 and FMA has F16C, which g++ 12 cannot ask for
       DW_INSTRUCTION_SET(avx2, 32, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")),
 #endif
