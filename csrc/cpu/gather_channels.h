@@ -13,6 +13,8 @@ struct ChannelGather {
   RowForm<S> source_form;
   RowForm<S> result_form;
   bool streams;  // results are written past the caches
+  HalfBits*
+      halves;  // [columns, members of a strip]: first halves of lines that wait for the second
   RowRing<S> ring;
   PickedLanes<S>* picked;  // [vectors of a chunk]
   TileLine<T>* lines;      // [rows at once, kh]
@@ -53,6 +55,7 @@ struct ChannelGather {
     bias = carver.take<T>(kLanes<T>);
     const int64_t pixels = (plan.whole_rows ? plan.rows.block : rows_at_once()) * plan.cols.block;
     result = carver.take<T>(result_form.in_place() ? 0 : pixels * result_form.pitch());
+    halves = may_stream_pairs() ? carver.take<HalfBits>(kMembers * plan.cols.block) : nullptr;
     ring = RowRing<S>(plan, source_form, picked, carver);
     bytes = carver.used;
   }
@@ -156,10 +159,11 @@ struct ChannelGather {
     strips.taps = const_cast<T*>(weight.filter);  // only read
     strips.bias = weight.bias;
     strips.streams = streams;
+    strips.halves = halves;
     strips.lanes = source_form.width();
     strips.picked = source_form.in_place() && source_form.repeat > 1 ? pick : nullptr;
     strips.next_source.wanted = call.plan.far && source_form.in_place() && !strips.picked;
-    strips.next_members.wanted = call.plan.far && result_form.in_place() && !streams;
+    strips.next_members.wanted = call.plan.far && result_form.in_place() && !streams && !halves;
     const StripPitches down = {source_form.cols * source_form.pitch(),
                                result_form.cols * result_form.pitch(),
                                call.plan.problem.cols.kernel * weight.pitch};
@@ -174,6 +178,15 @@ struct ChannelGather {
     const int64_t line = kLineBytes / static_cast<int64_t>(sizeof(S));
     return kStreams<S> && plan.far && result_form.in_place() && result_form.channels % line == 0 &&
            chunk % line == 0 && reinterpret_cast<uintptr_t>(call.destination) % kLineBytes == 0;
+  }
+
+  bool may_stream_pairs() const {
+    const Plan& plan = call.plan;
+    const int64_t chunk = plan.chunk * (plan.rows.gather.forward ? plan.problem.multiplier : 1);
+    const int64_t line = kLineBytes / static_cast<int64_t>(sizeof(S));
+    return kStreamsPairs<S> && plan.strips && plan.far && result_form.in_place() &&
+           result_form.channels % line == 0 && chunk % line == 0 &&
+           reinterpret_cast<uintptr_t>(call.destination) % kLineBytes == 0;
   }
 
   int64_t rows_at_once() const { return call.plan.row_pairs ? 2 : 1; }

@@ -196,6 +196,19 @@ DW_INLINE void stream(S* p, Vector<Compute<S>> v) {
   store(p, v);
 }
 
+// Whether two vectors make a whole memory line.
+template <class S>
+constexpr bool kStreamsPairs = DW_VECTOR_BYTES == 64 && sizeof(S) == 2;
+
+template <class S>
+DW_INLINE void stream_pair(S* p, HalfBits first, Vector<float> second) {
+#if DW_VECTOR_BYTES == 64
+  const __m512i line = _mm512_inserti64x4(_mm512_castsi256_si512(reinterpret_cast<__m256i>(first)),
+                                          reinterpret_cast<__m256i>(round_to(second, S{})), 1);
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), line);
+#endif
+}
+
 // Before another thread may read what was streamed.
 DW_INLINE void finish_streams() {
 #if DW_VECTOR_BYTES == 64

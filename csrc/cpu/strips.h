@@ -32,6 +32,7 @@ struct StripSweep {
   const PickedLanes<S>* picked;  // [vectors], where the source has another number of channels
   const Compute<S>* bias;        // gather: [lanes] or null
   bool streams;                  // gather: results are written past the caches
+  HalfBits* halves;              // gather: [count, N], where two vectors make a memory line
   StripFetch next_source;        // what is fetched ahead for the next strip
   StripFetch next_members;
 };
@@ -73,11 +74,16 @@ struct StripGather {
   Vector<T> sum[kStripTaps][N];
   Vector<T> bias;
   bool streams;
+  HalfBits* first_halves;   // of lines: kept until the second are there
+  HalfBits* second_halves;  // belong to those
   S* member;
   int64_t column_pitch;
   int64_t pitch;
 
   DW_INLINE void begin(const StripSweep<S>& sweep, const StripSpot<S>& spot, int64_t lane) {
+    const bool is_first = lane / kLanes<T> % 2 == 0;
+    first_halves = is_first ? sweep.halves : nullptr;
+    second_halves = is_first ? nullptr : sweep.halves;
     const T* taps = sweep.taps + spot.tap + lane;
     DW_UNROLL for (int i = 0; i < kStripTaps; ++i) {
       DW_UNROLL for (int j = 0; j < kStripTaps; ++j) {
@@ -101,6 +107,21 @@ struct StripGather {
   template <int kSlot>
   DW_INLINE void end_column(int64_t q) {
     S* to = member + q * column_pitch;
+    if constexpr (kStreamsPairs<S>) {
+      if (first_halves) {
+        HalfBits* half = first_halves + q * N;
+        DW_UNROLL for (int p = 0; p < N; ++p) half[p] = round_to(sum[kSlot][p] + bias, S{});
+        return;
+      }
+      if (second_halves) {
+        const HalfBits* half = second_halves + q * N;
+        to -= kLanes<T>;
+        DW_UNROLL for (int p = 0; p < N; ++p, to += pitch) {
+          stream_pair(to, half[p], sum[kSlot][p] + bias);
+        }
+        return;
+      }
+    }
     if (streams) {
       DW_UNROLL for (int p = 0; p < N; ++p, to += pitch) stream(to, sum[kSlot][p] + bias);
     } else {
