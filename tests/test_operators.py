@@ -96,6 +96,27 @@ def assert_products_are_rounded() -> None:
             assert bool(((y == expected) | expected.isnan()).all()), weight
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("size", "dilation"), [((3, 57, 61, 256), 1), ((2, 90, 121, 224), 3), ((5, 64, 64, 144), 1)]
+)
+def test_16_bit_results_beyond_the_caches_are_those_of_float32_rounded(
+    size: tuple[int, int, int, int], dilation: int, dtype: torch.dtype
+) -> None:
+    """Small integers: every sum is exact, so the order of adding does not matter.  8 MiB is far."""
+    generator = torch.Generator().manual_seed(11)
+    x = torch.randint(-8, 9, size, generator=generator).to(dtype)
+    filter = torch.randint(-8, 9, (3, 3, size[3], 1), generator=generator).to(dtype)
+    assert 2 * x.numel() * x.element_size() > 8 << 20
+    window = ([1, 1], [dilation] * 4, [dilation] * 2, True)
+    forward = torch.ops.tfcompat_dw.depthwise_conv2d
+    backward = torch.ops.tfcompat_dw.depthwise_conv2d_backward_input
+    expected = forward(x.float(), filter.float(), None, *window).to(dtype)
+    assert torch.equal(forward(x, filter, None, *window), expected)
+    expected = backward(size, filter.float(), x.float(), *window).to(dtype)
+    assert torch.equal(backward(size, filter, x, *window), expected)
+
+
 def test_sizes_at_which_work_is_split_are_exact() -> None:
     """Many channels (chunks of channels), tall images (blocks of rows), batches (groups)."""
     generator = random.Random(3)

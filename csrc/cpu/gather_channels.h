@@ -12,9 +12,8 @@ struct ChannelGather {
   const GatherCall& call;
   RowForm<S> source_form;
   RowForm<S> result_form;
-  bool streams;  // results are written past the caches
-  HalfBits*
-      halves;  // [columns, members of a strip]: first halves of lines that wait for the second
+  bool streams;      // results are written past the caches
+  HalfBits* halves;  // [columns, members of a strip]: of memory lines, kept for the other halves
   RowRing<S> ring;
   PickedLanes<S>* picked;  // [vectors of a chunk]
   TileLine<T>* lines;      // [rows at once, kh]
