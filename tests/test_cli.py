@@ -83,7 +83,7 @@ def test_inspect_prints_json_and_nothing_else() -> None:
     assert len(found["tensors"]) == 185
 
 
-def test_inspect_tells_the_layers_of_a_checkpoint_by_its_names() -> None:
+def test_inspect_lists_the_layers_within_the_loop_of_a_saved_model() -> None:
     found = json.loads(run("inspect", "--json", real_files.path("yamnet")).stdout)
     depthwise = [layer for layer in found["layers"] if layer["depthwise"]]
     assert [layer["kernel"] for layer in depthwise] == [[3, 3]] * 13
@@ -141,7 +141,7 @@ def test_a_missing_file_and_a_network_without_graph_are_named(tmp_path: Path) ->
     missing = run("inspect", tmp_path / "none.h5")
     assert missing.exit_code == 1
     assert "no such file" in missing.stderr
-    bundle = run("port", real_files.path("yamnet"))
+    bundle = run("port", real_files.path("yamnet") / "variables" / "variables")
     assert bundle.exit_code == 1
     assert "load_tf_weights" in bundle.stderr
     assert run("inspect").exit_code == 2
@@ -203,16 +203,18 @@ def test_compare_names_the_first_layer_of_other_weights(tmp_path: Path) -> None:
 def test_compare_refuses_input_that_is_none(
     name: str, content: bytes, reason: str, tmp_path: Path
 ) -> None:
+    from tfcompat_dw.porting.model import ModelInput
     from tfcompat_dw.porting.run import inputs_for
 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(tfcompat_dw.porting.PortError, match=reason):
-        inputs_for([(None, 64, 64, 1)], str(tmp_path / name), (8, 8), (0, 1))
+        inputs_for([ModelInput("x", (None, 64, 64, 1))], str(tmp_path / name), (8, 8), (0, 1))
 
 
 def test_arrays_of_objects_are_not_unpickled(tmp_path: Path) -> None:
+    from tfcompat_dw.porting.model import ModelInput
     from tfcompat_dw.porting.run import inputs_for
 
     np.save(tmp_path / "x.npy", np.array([print], dtype=object), allow_pickle=True)
     with pytest.raises(tfcompat_dw.porting.PortError, match="no array in NumPy's format"):
-        inputs_for([(None, 1)], str(tmp_path / "x.npy"), (8, 8), (0, 1))
+        inputs_for([ModelInput("x", (None, 1))], str(tmp_path / "x.npy"), (8, 8), (0, 1))

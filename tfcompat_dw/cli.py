@@ -45,12 +45,68 @@ DIVERGES = 3
 File = Annotated[
     Path,
     typer.Argument(
-        help="A Keras file (.keras, .h5, .hdf5, .weights.h5), the prefix of a TF checkpoint, a "
-        "SavedModel folder, or TensorFlow.js' model.json.",
+        help="A Keras file (.keras, .h5, .hdf5, .weights.h5), a SavedModel folder, a frozen graph "
+        "(.pb, .pbtxt), .tflite, TensorFlow.js' model.json, or a TF checkpoint (its prefix, or "
+        "its .meta).",
         metavar="FILE",
         show_default=False,
     ),
 ]
+
+
+Signature = Annotated[
+    str | None,
+    typer.Option(help="Which graph of a file with several.", show_default="the first"),
+]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output-node",
+        help="A node of a graph whose result is wanted in the place of the graph's outputs; give "
+        "it several times.",
+        show_default="the graph's",
+    ),
+]
+InputShapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        help="NAME=SIZES of a graph's input where the file does not say, such as "
+        "image=?,224,224,3; ? may be any size.",
+        show_default="the file's",
+    ),
+]
+Simulate = Annotated[
+    bool,
+    typer.Option(
+        "--simulate-quantization",
+        help="Round and clip as a quantized TFLite network does.",
+    ),
+]
+
+
+def graph_options(
+    signature: str | None, outputs: list[str] | None, shapes: list[str] | None, simulate: bool
+) -> dict[str, Any]:
+    """What ``port_model`` takes."""
+    return {
+        "signature": signature,
+        "outputs": outputs or None,
+        "input_shapes": dict(map(input_shape, shapes or [])),
+        "simulate_quantization": simulate,
+    }
+
+
+def input_shape(text: str) -> tuple[str, tuple[int | None, ...]]:
+    """``image=?,224,224,3``."""
+    name, _, sizes = text.rpartition("=")
+    try:
+        shape = tuple(None if size == "?" else int(size) for size in sizes.split(",") if size)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not NAME=SIZES, such as x=?,224,224,3") from error
+    if not name or any(size is not None and size < 0 for size in shape):
+        raise typer.BadParameter(f"{text!r} is not NAME=SIZES, such as x=?,224,224,3")
+    return name, shape
 
 
 class DataFormat(str, Enum):
@@ -106,7 +162,7 @@ def inspect(
 
 def description(checkpoint: Checkpoint, tensors: bool) -> dict[str, object]:
     """What ``inspect --json`` prints."""
-    from tfcompat_dw.porting.describe import described_layers
+    from tfcompat_dw.porting.describe import described_ends, described_layers
 
     names = checkpoint.variable_names()
     infos = {key: checkpoint.info(key) for key in checkpoint}
@@ -117,6 +173,7 @@ def description(checkpoint: Checkpoint, tensors: bool) -> dict[str, object]:
         "parameters": sum(
             info.elements for info in infos.values() if info.dtype.startswith(("float", "bfloat"))
         ),
+        **described_ends(checkpoint),
         "layers": described_layers(checkpoint),
     }
     if tensors:
@@ -140,11 +197,28 @@ def print_description(checkpoint: Checkpoint, described: dict[str, object]) -> N
         + (f", Keras {escape(str(version))}" if version else "")
         + f", {described['parameters']:,} numbers\n"
     )
+    print_ends(described)
     layers, tensors = described["layers"], described.get("tensors")
     if isinstance(layers, list) and layers:
         print_layers(layers)
     if isinstance(tensors, list):
         print_tensors(tensors)
+
+
+def print_ends(described: dict[str, Any]) -> None:
+    """Of a graph: what goes in and what comes out."""
+    if len(described.get("signatures", ())) > 1:
+        out.print(f"signatures: {', '.join(map(escape, described['signatures']))}")
+    for one in described.get("inputs", ()):
+        shape = one["shape"]
+        sizes = (
+            "any shape" if shape is None else "x".join("?" if n is None else str(n) for n in shape)
+        )
+        out.print(f"input   {escape(one['name'])}: {sizes} {one['dtype']}")
+    for one in described.get("outputs", ()):
+        out.print(f"output  {escape(one['name'])}: {escape(one['node'])}")
+    if described.get("outputs"):
+        out.print()
 
 
 def print_layers(layers: list[dict[str, Any]]) -> None:
@@ -213,14 +287,19 @@ def port(
     data_format: Annotated[
         DataFormat, typer.Option(help="Axes of the images that go in and come out.")
     ] = DataFormat.channels_last,
+    signature: Signature = None,
+    output_node: Outputs = None,
+    input_shape: InputShapes = None,
+    simulate_quantization: Simulate = False,
 ) -> None:
-    """Turn a Keras network into PyTorch: weights, code, an exported program, ONNX."""
+    """Turn a network into PyTorch: weights, code, an exported program, ONNX."""
     from tfcompat_dw.porting import port_model
     from tfcompat_dw.porting.write import write_port
 
     with one_line_errors():
         with talk.status(f"Porting {escape(file.name)}"):
-            model = port_model(file, data_format=data_format.value)
+            options = graph_options(signature, output_node, input_shape, simulate_quantization)
+            model = port_model(file, data_format=data_format.value, **options)
         count = sum(parameter.numel() for parameter in model.parameters())
         talk.print(f"{escape(file.name)}: {len(list(model.children()))} layers, {count:,} weights")
         folder = output or file.parent
@@ -268,24 +347,29 @@ def compare(
         Path | None, typer.Option(help="Write a page: error over depth, feature maps.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    signature: Signature = None,
+    output_node: Outputs = None,
+    input_shape: InputShapes = None,
+    simulate_quantization: Simulate = False,
 ) -> None:
-    """Run a network in Keras and its port in PyTorch, and compare every layer.
+    """Run a network where it comes from and its port in PyTorch, and compare every layer.
 
-    Needs Keras: the package keras (with TensorFlow), or tf_keras for older files. Names the first
-    layer that diverges and what it looks like; then the exit code is 3.
+    Needs what the network was made for: keras (with TensorFlow), or tf_keras for older files;
+    tensorflow for graphs; ai-edge-litert or tensorflow for .tflite. Names the first layer that
+    diverges and what it looks like; then the exit code is 3.
     """
     from tfcompat_dw.porting.compare import compare as compare_outputs
-    from tfcompat_dw.porting.original import open_original
-    from tfcompat_dw.porting.run import inputs_for, outputs_of, ported
+    from tfcompat_dw.porting.run import inputs_for, original_of, outputs_of, ported
 
     with one_line_errors():
         with talk.status("Porting"):
-            model = ported(file, weights)
-        with talk.status("Loading Keras"):
-            original = open_original(file)
-        inputs = inputs_for(original.input_shapes, input, size, value_range)
-        with talk.status(f"Running the original in {original.library}"):
-            theirs = original.layer_outputs(*inputs)
+            options = graph_options(signature, output_node, input_shape, simulate_quantization)
+            model = ported(file, weights, **options)
+        with talk.status("Loading the original"):
+            library, run = original_of(file, model, signature)
+        inputs = inputs_for(model.inputs, input, size, value_range)
+        with talk.status(f"Running the original in {library}"):
+            theirs = run(inputs)
         with talk.status("Running the port"):
             ours = outputs_of(model, inputs)
         try:
@@ -297,7 +381,7 @@ def compare(
             from tfcompat_dw.porting.report import page
 
             shapes = ", ".join(" x ".join(map(str, array.shape)) for array in inputs)
-            facts = {"file": str(file), "original": original.library, "input": f"{input}, {shapes}"}
+            facts = {"file": str(file), "original": library, "input": f"{input}, {shapes}"}
             title = f"{file.name} and its port"
             html.write_text(page(comparison, ours, theirs, title=title, facts=facts))
             talk.print(f"page: {escape(str(html))}")

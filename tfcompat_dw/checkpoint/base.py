@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from tfcompat_dw.checkpoint.graph import Graph
 
 
 class CheckpointError(ValueError):
@@ -95,6 +98,26 @@ class Checkpoint(Mapping[str, Tensor], ABC):
 
     def keras_version(self) -> str | None:
         """The version of Keras that wrote the file, if it says so."""
+        return None
+
+    def signatures(self) -> tuple[str, ...]:
+        """Names of the graphs that the file has, the one that is taken by default first."""
+        return ()
+
+    def graph(
+        self, signature: str | None = None, outputs: Sequence[str] | None = None
+    ) -> Graph | None:
+        """The graph of operations, if the file has one.
+
+        Args:
+            signature: one of :meth:`signatures`; the first of them if None.
+            outputs: nodes (``name`` or ``name:1``) whose results are wanted in the place of the
+                graph's own outputs; the rest of the graph is left out.
+
+        Raises:
+            CheckpointError: the graph is damaged, too large, or runs in circles.
+            ValueError: there is no such signature or node; the message lists those that are there.
+        """
         return None
 
 

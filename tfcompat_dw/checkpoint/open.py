@@ -12,11 +12,17 @@ from tfcompat_dw.checkpoint.base import Checkpoint, CheckpointError
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 """The last eight bytes of a table (``tensorflow/tsl/lib/io/format.h``)."""
+TFLITE_MAGIC = b"TFL3"
+"""After the first four bytes."""
+GRAPH_SUFFIXES = (".pb", ".pbtxt", ".meta")
+_GRAPH_STARTS = b"\x08\x0a\x12\x1a\x22"
+"""Tags of the fields that protocol buffers with graphs begin with."""
+_TEXT_STARTS = (b"node", b"versions", b"library", b"#")
 
 _KINDS = (
-    "a TF checkpoint (its prefix, its .index or a folder with a file 'checkpoint'), a SavedModel "
-    "folder, Keras .h5, .hdf5, .weights.h5, .weights.json or .keras, TensorFlow.js model.json or "
-    "weights manifest"
+    "a TF checkpoint (its prefix, its .index or .meta, or a folder with a file 'checkpoint'), a "
+    "SavedModel folder, a TF graph (.pb or .pbtxt), .tflite, Keras .h5, .hdf5, .weights.h5, "
+    ".weights.json or .keras, TensorFlow.js model.json or weights manifest"
 )
 
 
@@ -27,7 +33,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         path: what TensorFlow's own loaders take: the prefix of a checkpoint (``model.ckpt-100``),
             a folder whose file ``checkpoint`` names the latest one, a SavedModel folder, a Keras
             file (``.h5``, ``.hdf5``, ``.weights.h5``, ``.weights.json``, ``.keras``), a checkpoint
-            of TF 1's first format, or the ``model.json`` or weights manifest of TensorFlow.js.
+            of TF 1's first format, the ``model.json`` or weights manifest of TensorFlow.js, a graph
+            (``.pb``, ``.pbtxt``), one beside its checkpoint (``model.ckpt.meta``), or ``.tflite``.
 
     Returns:
         A mapping from the file's own names to tensors; each is read when it is asked for.  Files
@@ -87,6 +94,8 @@ def _reader_of_file(path: Path) -> tuple[str, str]:
         return "bundle", "Bundle"
     if end == TABLE_MAGIC:
         return "table_checkpoint", "TableCheckpoint"
+    if start[4:8] == TFLITE_MAGIC:  # MediaPipe puts a zip archive behind it
+        return "tflite", "TFLite"
     if start.startswith(HDF5_MAGIC):
         return "keras_hdf5", "KerasHdf5"
     if start[:4] == b"PK\x03\x04" or zipfile.is_zipfile(path):
@@ -97,6 +106,12 @@ def _reader_of_file(path: Path) -> tuple[str, str]:
         return "tfjs", "TensorFlowJs"
     if not start:
         raise CheckpointError(path, "", "the file is empty")
-    raise CheckpointError(
-        path, "", f"of no known kind (it starts with {start[:8]!r}); expected {_KINDS}"
-    )
+    if path.suffix in GRAPH_SUFFIXES or start[0] in _GRAPH_STARTS or start.startswith(_TEXT_STARTS):
+        return "graph_def", "open_graph"
+    raise unknown_kind(path, start)
+
+
+def unknown_kind(path: Path, start: bytes) -> CheckpointError:
+    """The error for a file that is none of those that are read."""
+    reason = f"of no known kind (it starts with {start[:8]!r}); expected {_KINDS}"
+    return CheckpointError(path, "", reason)

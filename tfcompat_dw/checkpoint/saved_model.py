@@ -1,33 +1,41 @@
-"""The variables of a SavedModel, and what it says of the Keras model that it was.
+"""A SavedModel: its variables, its graphs, and what it says of the Keras model that it was.
 
-The variables are a checkpoint, ``variables/variables``; ``saved_model.pb`` describes the saved
-objects, and Keras 2 adds JSON of each layer: in ``keras_metadata.pb``, before TF 2.5 in
-``saved_model.pb`` itself (``keras/src/legacy/saving``, ``keras/protobuf/saved_metadata.proto``).
+The variables are a checkpoint, ``variables/variables``; ``saved_model.pb`` has the graphs and
+describes the saved objects, and Keras 2 adds JSON of each layer: in ``keras_metadata.pb``, before
+TF 2.5 in ``saved_model.pb`` itself (``keras/src/legacy/saving``,
+``keras/protobuf/saved_metadata.proto``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfcompat_dw.checkpoint.base import CheckpointError, parsed_json
 from tfcompat_dw.checkpoint.bundle import OBJECT_GRAPH, Bundle
 from tfcompat_dw.checkpoint.mapped import MappedFile
-from tfcompat_dw.checkpoint.schemas import MESSAGES, parse, text
+from tfcompat_dw.checkpoint.schemas import MESSAGES, parse, parse_text, text
 
-SAVED_MODEL, KERAS_METADATA = "saved_model.pb", "keras_metadata.pb"
+if TYPE_CHECKING:
+    from tfcompat_dw.checkpoint.graph import Graph
+    from tfcompat_dw.checkpoint.saved_graphs import SavedGraphs
+
+SAVED_MODEL, SAVED_MODEL_TEXT = "saved_model.pb", "saved_model.pbtxt"
+KERAS_METADATA = "keras_metadata.pb"
+VARIABLES = (b"VarHandleOp", b"VariableV2", b"Variable")
 LONGEST_NAME = 4096
 """Characters of the layers around a layer."""
 
 
 class SavedModelVariables(Bundle):
-    """The variables of a SavedModel folder; keys as those of its checkpoint.
+    """The variables and graphs of a SavedModel folder; keys as those of its checkpoint.
 
     Args:
-        path: the folder that ``saved_model.pb`` and ``variables`` are in.
+        path: the folder that ``saved_model.pb`` and ``variables`` are in; the latter may be missing
+            where ``saved_model.pb`` has a graph, which is then of constants only.
 
     Raises:
         CheckpointError: there are no variables, or their index is damaged.
@@ -36,8 +44,18 @@ class SavedModelVariables(Bundle):
     format = "SavedModel"
 
     def __init__(self, path: Path) -> None:
+        files = (path / name for name in (SAVED_MODEL, SAVED_MODEL_TEXT))
+        self._graph_file = next((file for file in files if file.is_file()), None)
         super().__init__(path / "variables" / "variables")
         self.path = path
+
+    def _read_index(self) -> dict[bytes, Any]:
+        """A graph of constants only has no variables."""
+        nodes = () if self._meta is None else self._meta.graph_def.node
+        if self._index.is_file() or not nodes or any(node.op in VARIABLES for node in nodes):
+            return super()._read_index()
+        self._shards = 0
+        return {}
 
     def variable_names(self) -> dict[str, str]:
         """The full name of each variable.
@@ -94,12 +112,63 @@ class SavedModelVariables(Bundle):
     @cached_property
     def _saved_objects(self) -> list[Any]:
         """The objects of ``saved_model.pb``."""
-        path = self.path / SAVED_MODEL
-        if not path.is_file():
-            return []
-        file = MappedFile(path)
-        model = parse(MESSAGES["SavedModel"], file.view(0, file.size, ""), path, "")
-        return list(model.meta_graphs[0].object_graph_def.nodes) if model.meta_graphs else []
+        return [] if self._meta is None else list(self._meta.object_graph_def.nodes)
+
+    @cached_property
+    def _meta(self) -> Any:
+        """The ``MetaGraphDef`` for inference, or the only one; None if there is none."""
+        if self._graph_file is None:
+            return None
+        file = MappedFile(self._graph_file)
+        data = bytes(file.view(0, file.size, ""))
+        if self._graph_file.suffix == ".pbtxt":
+            model = parse_text("SavedModel", data, self._graph_file, "")
+        else:
+            model = parse(MESSAGES["SavedModel"], data, self._graph_file, "")
+        served = [one for one in model.meta_graphs if b"serve" in one.meta_info_def.tags]
+        return next(iter([*served, *model.meta_graphs]), None)
+
+    # ---- graphs --------------------------------------------------------------------------------
+
+    def signatures(self) -> tuple[str, ...]:
+        """``serving_default`` first; without signatures the names of the object's functions."""
+        return () if self._graphs is None else self._graphs.signatures()
+
+    def graph(
+        self, signature: str | None = None, outputs: Sequence[str] | None = None
+    ) -> Graph | None:
+        """The graph of a signature, functions written out, or of one of the object's functions.
+
+        Inputs are sorted by the signature's names, as TensorFlow sorts them; those that nothing
+        needs are there, too, unless ``outputs`` are given.
+        """
+        return None if self._graphs is None else self._graphs.graph(signature, outputs)
+
+    @cached_property
+    def _graphs(self) -> SavedGraphs | None:
+        from tfcompat_dw.checkpoint.saved_graphs import SavedGraphs
+
+        if self._meta is None or not self._meta.graph_def.node:
+            return None
+        return SavedGraphs(self, self._meta, self._keys_of_objects)
+
+    def _keys_of_objects(self) -> dict[int, str]:
+        """From the numbers of saved objects to the keys of the variables that they are.
+
+        Both descriptions of the objects are walked at once, from the root along the same names.
+        """
+        graph, objects = self._object_graph, self._saved_objects
+        queue, seen, keys = [(0, 0)], {0}, dict[int, str]()
+        twin_children = cache(lambda twin: _children(objects, twin))
+        for number, twin in queue:  # which grows meanwhile
+            for key, _ in self._attributes(graph[number]) if graph else ():
+                keys.setdefault(twin, key)
+            twins = twin_children(twin)
+            for attribute, child in _children(graph, number).items():
+                if attribute in twins and child not in seen:
+                    seen.add(child)
+                    queue.append((child, twins[attribute]))
+        return keys
 
     # ---- names by layer ------------------------------------------------------------------------
 

@@ -8,12 +8,12 @@ a smallest value, or halves.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import isfinite, prod
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from tfcompat_dw.checkpoint.base import (
     parsed_json,
 )
 from tfcompat_dw.checkpoint.mapped import MappedFile
+
+if TYPE_CHECKING:
+    from tfcompat_dw.checkpoint.graph import Graph
 
 MODEL = "model.json"
 DTYPES = ("float32", "float16", "int32", "uint8", "uint16", "bool", "complex64", "string")
@@ -137,6 +140,19 @@ class TensorFlowJs(Checkpoint):
         topology = self._model.get("modelTopology")
         version = topology.get("keras_version") if isinstance(topology, dict) else None
         return version if isinstance(version, str) else None
+
+    # ---- the graph -----------------------------------------------------------------------------
+
+    def graph(
+        self, signature: str | None = None, outputs: Sequence[str] | None = None
+    ) -> Graph | None:
+        """Of a graph model; it has one signature at the most, without a name."""
+        topology = self._model.get("modelTopology")
+        if not isinstance(topology, dict) or not isinstance(topology.get("node"), list):
+            return None
+        from tfcompat_dw.checkpoint.tfjs_graph import JavaScriptGraph
+
+        return JavaScriptGraph(self, self._json, self._model).graph(signature, outputs)
 
     # ---- the manifest ------------------------------------------------------------------------
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tfcompat_dw.checkpoint import Checkpoint
+from tfcompat_dw.checkpoint import Checkpoint, CheckpointError
+from tfcompat_dw.checkpoint.graph import Graph, GraphNode
 from tfcompat_dw.porting.config import Layer, Network, keras_major_of, parse_network
 from tfcompat_dw.porting.layer import PortError
 from tfcompat_dw.porting.weights import FileVariable, Path, variables_by_layer
 
-DEPTHWISE = ("DepthwiseConv", "SeparableConv")
+DEPTHWISE = ("DepthwiseConv", "SeparableConv", "DEPTHWISE_CONV", "FusedDepthwiseConv")
+PLUMBING = ("Const", "Variable", "Placeholder", "Identity", "NoOp")
+"""Nodes that compute nothing."""
+HAND_ON = ("Identity", "DEQUANTIZE", "DENSIFY", "ReadVariableOp")
 
 
 def described_layers(checkpoint: Checkpoint) -> list[dict[str, Any]]:
@@ -24,7 +28,85 @@ def described_layers(checkpoint: Checkpoint) -> list[dict[str, Any]]:
             pass  # no graph of layers: names are all there is
         else:
             return list(_of_network(network, variables, ()))
-    return list(_of_names(checkpoint))
+    graph = graph_of(checkpoint)
+    return list(_of_names(checkpoint) if graph is None else _of_graph(graph))
+
+
+def graph_of(checkpoint: Checkpoint) -> Graph | None:
+    """The file's graph; None if it has none that can be read."""
+    try:
+        return checkpoint.graph()
+    except (CheckpointError, ValueError):
+        return None
+
+
+def described_ends(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Signatures, inputs and outputs of a file's graph; empty if it has none."""
+    graph = graph_of(checkpoint)
+    if graph is None:
+        return {}
+    return {
+        "signatures": list(checkpoint.signatures()),
+        "inputs": [
+            {
+                "name": one.name,
+                "shape": None if one.shape is None else list(one.shape),
+                "dtype": one.dtype,
+            }
+            for one in graph.inputs
+        ],
+        "outputs": [{"name": name, "node": str(output)} for name, output in graph.outputs.items()],
+    }
+
+
+def _of_graph(graph: Graph) -> Iterator[dict[str, Any]]:
+    """Nodes that compute something, those that are run for each element of a map, too."""
+    for node in graph.nodes.values():
+        if "body" in node.attributes and isinstance(node.attributes["body"], Graph):
+            yield from _of_graph(node.attributes["body"])
+        elif node.op not in PLUMBING:
+            shapes = _shapes_of_constants(graph, node)
+            yield {
+                "name": node.name,
+                "class": node.op,
+                "depthwise": node.op.startswith(DEPTHWISE),
+                **_window_of(node, next(iter(shapes.values()), None)),
+                "weights": shapes,
+            }
+
+
+def _shapes_of_constants(graph: Graph, node: GraphNode) -> dict[str, list[int]]:
+    """Of the numbers that a node takes, through nodes that hand them on."""
+    found = {}
+    for output in node.inputs:
+        source = graph.nodes.get(output.node)
+        while source is not None and source.op in HAND_ON and source.inputs:
+            source = graph.nodes.get(source.inputs[0].node)
+        if source is not None and source.name in graph.constants:
+            value = graph.constants[source.name]
+            if value.is_floating_point():
+                found[source.name] = list(value.shape)
+    return found
+
+
+def _window_of(node: GraphNode, filter: list[int] | None) -> dict[str, Any]:
+    """Kernel, strides, padding and multiplier in Keras' terms, as far as a node has them."""
+    attributes = node.attributes
+    is_tflite = "stride_h" in attributes
+    strides = attributes.get("strides")
+    strides = strides[1:-1] if isinstance(strides, list) and len(strides) > 2 else strides
+    kernel = None
+    if filter is not None and len(filter) == 4 and "conv" in node.op.lower():
+        kernel = filter[1:3] if is_tflite else filter[:2]
+    multiplier = attributes.get("depth_multiplier") or None
+    if node.op.startswith(DEPTHWISE) and not is_tflite and filter:
+        multiplier = filter[-1]
+    return {
+        "kernel": kernel,
+        "strides": [attributes["stride_h"], attributes.get("stride_w")] if is_tflite else strides,
+        "padding": attributes.get("padding"),
+        "multiplier": multiplier,
+    }
 
 
 def _of_network(

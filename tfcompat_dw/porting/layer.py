@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +12,19 @@ from torch import Tensor, nn
 
 class PortError(ValueError):
     """A network that cannot be carried over; the message lists all of its obstacles at once."""
+
+
+MOST_PROBLEMS = 20
+"""That one message lists."""
+
+
+def listed(problems: Sequence[str]) -> str:
+    """What a :class:`PortError` says of several problems."""
+    unique = list(dict.fromkeys(problems))
+    lines = [f"\n  - {problem}" for problem in unique[:MOST_PROBLEMS]]
+    if len(unique) > MOST_PROBLEMS:
+        lines.append(f"\n  ... and {len(unique) - MOST_PROBLEMS} more")
+    return "the network cannot be carried over:" + "".join(lines)
 
 
 class UnsupportedLayerError(Exception):

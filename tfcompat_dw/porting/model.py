@@ -72,11 +72,14 @@ class PortedModel(nn.Module):
         inputs: the inputs' names, shapes and dtypes.
         tf_names: from a child's attribute to the layer's name in TensorFlow.
         data_format: of what goes in and comes out.
+        source: ``"keras"`` or ``"graph"``, whichever description it was made from.
     """
 
     inputs: tuple[ModelInput, ...]
     tf_names: dict[str, str]
     data_format: DataFormat
+    source: Literal["keras", "graph"] = "keras"
+    """Which description of the network it was made from."""
 
     def __init__(
         self,
@@ -216,30 +219,47 @@ class PortedModel(nn.Module):
         return "\n".join([f"{head}parameters, {self.data_format}", *self._lines("  ")])
 
     def _lines(self, indent: str) -> Iterable[str]:
-        width = min(40, max((len(name) for name in self.tf_names.values()), default=0))
+        scope = _common_scope([step.name for step in self.steps])
+        names = [_line(step.name.removeprefix(scope)) for step in self.steps]
+        width = min(40, max(map(len, names), default=0))
         sources = {number: one.name for number, one in enumerate(self.inputs)}
         above = self.inputs[-1].name if len(self.inputs) == 1 else ""
         shown: set[str] = set()
-        for step in self.steps:
+        for step, name in zip(self.steps, names, strict=True):
             module = getattr(self, step.module)
             comes_from = [sources[number] for number in _numbers((step.args, step.kwargs))]
             where = "" if comes_from == [above] else f"  <- {', '.join(map(_line, comes_from))}"
             about = "the same again" if step.module in shown else _described(module)
-            yield f"{indent}{_line(step.name):{width}}  {about}{where}"
-            if isinstance(module, PortedModel) and step.module not in shown:
-                yield from module._lines(indent + "  ")
+            yield f"{indent}{name:{width}}  {about}{where}"
+            inner = getattr(module, "body", module)
+            if isinstance(inner, PortedModel) and step.module not in shown:
+                yield from inner._lines(indent + "  ")
             shown.add(step.module)
-            above = sources[step.output] = step.name
+            above = sources[step.output] = step.name.removeprefix(scope)
+
+
+def _common_scope(names: Sequence[str]) -> str:
+    """What the names of several nodes have in common, up to a slash."""
+    if len(names) < 2:
+        return ""
+    parts = [name.split("/")[:-1] for name in names]
+    common = 0
+    while all(len(one) > common and one[common] == parts[0][common] for one in parts):
+        common += 1
+    return "".join(f"{part}/" for part in parts[0][:common])
 
 
 def _line(name: str) -> str:
     """A name from a file in one line."""
-    return name if name.isprintable() and len(name) < LONGEST_NAME else repr(name[:LONGEST_NAME])
+    if not name.isprintable():
+        return repr(name[:LONGEST_NAME])
+    return name if len(name) < LONGEST_NAME else "..." + name[-LONGEST_NAME // 2 :]
 
 
 def _described(module: nn.Module) -> str:
-    if isinstance(module, PortedModel):
-        return f"{type(module).__name__} of {len(module.tf_names)} layers"
+    inner = getattr(module, "body", module)
+    if isinstance(inner, PortedModel):
+        return f"{type(module).__name__} of {len(inner.tf_names)} layers"
     if isinstance(module, (_DepthwiseConv, _SeparableConv)):
         return f"{type(module).__name__}({', '.join(_of_depthwise(module))})"
     return re.sub(r"\s+", " ", repr(module))

@@ -1,8 +1,9 @@
 """Functions of tensors by the names that files give them.
 
-``keras/src/ops`` (Keras 3), ``tf.*`` (Keras 2's ``TFOpLambda``), ``tensorflow/core/ops`` (TF 2.2's
-``TensorFlowOpLayer``).  What they mean is in :mod:`tfcompat_dw.porting.operations`; beside the
-meaning stand the arguments that are called otherwise there.
+``keras/src/ops`` (Keras 3) and ``tf.*`` (Keras 2's ``TFOpLambda``); TensorFlow's own operations are
+in :mod:`tfcompat_dw.porting.nodes`.  What the functions mean is in
+:mod:`tfcompat_dw.porting.functions`; beside the meaning stand the arguments that are called
+otherwise there.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ TF: dict[str, tuple[str, dict[str, str]]] = {
     "pad": ("pad", {"tensor": "x", "paddings": "pad_width"}),
     "compat.v1.transpose": ("transpose", {"a": "x", "perm": "axes"}),
     "compat.v1.squeeze": ("squeeze", {"input": "x"}),
-    "compat.v1.floor_div": ("floor_divide", {}), "math.add_n": ("add_all", {"inputs": "xs"}),
+    "compat.v1.floor_div": ("floor_divide", {}), "math.add_n": ("add_n", {"inputs": "xs"}),
     "reverse": ("reverse", {"tensor": "x"}), "unstack": ("unstack", {"value": "x"}),
     "tile": ("tile", {"input": "x", "multiples": "repeats"}), "repeat": ("repeat", {"input": "x"}),
     "nn.space_to_depth": ("space_to_depth", {"input": "x"}),
@@ -94,16 +95,3 @@ TF: dict[str, tuple[str, dict[str, str]]] = {
     "cast": ("cast", {}), "linalg.matmul": ("matmul", {}), "matmul": ("matmul", {}),
     "getitem": ("getitem", {"slice_spec": "key"}),
 }  # fmt: skip
-NODES = {
-    "Add": "add", "AddV2": "add", "BiasAdd": "add", "Sub": "subtract", "Mul": "multiply",
-    "RealDiv": "divide", "Div": "divide", "Pow": "power", "Maximum": "maximum",
-    "Minimum": "minimum", "Neg": "negative", "Abs": "absolute", "Square": "square",
-    "Sqrt": "sqrt", "Rsqrt": "rsqrt", "Exp": "exp", "Log": "log", "Identity": "identity",
-    "StopGradient": "stop_gradient", "Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid",
-    "Tanh": "tanh", "Elu": "elu", "Selu": "selu", "Softplus": "softplus", "Softmax": "softmax",
-    "LogSoftmax": "log_softmax", "Mean": "mean", "Sum": "sum", "Max": "max", "Min": "min",
-    "Reshape": "reshape", "Transpose": "transpose", "ExpandDims": "expand_dims",
-    "Squeeze": "squeeze", "ConcatV2": "concatenate", "Pack": "stack", "Pad": "pad",
-    "PadV2": "pad", "MirrorPad": "pad", "StridedSlice": "getitem", "ClipByValue": "clip",
-}  # fmt: skip
-"""TensorFlow's nodes (``tensorflow/core/ops``) by their kind."""

@@ -52,11 +52,12 @@ def open_original(path: str | os.PathLike[str]) -> Original:
         try:
             return Original(load(Path(path)), library)
         except Exception as error:  # a library fails on old or foreign files in any way it can
-            reasons.append(f"{library}: {_first_line(error)}")
+            reasons.append(f"{library}: {first_line(error)}")
     raise OriginalError(f"{path} was opened by none of these: " + "; ".join(reasons))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in short."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
 

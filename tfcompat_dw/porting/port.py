@@ -1,4 +1,4 @@
-"""``port_model``: from a Keras file to an ``nn.Module``."""
+"""``port_model``: from a file to an ``nn.Module``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ from tfcompat_dw.porting.config import (
     shown,
 )
 from tfcompat_dw.porting.graph import TAKE_PADDING, Node, fold_paddings, ordered_nodes
-from tfcompat_dw.porting.layer import Builder, LayerSpec, PortError, UnsupportedLayerError
+from tfcompat_dw.porting.layer import (
+    Builder,
+    LayerSpec,
+    PortError,
+    UnsupportedLayerError,
+    listed,
+)
 from tfcompat_dw.porting.model import (
     DataFormat,
     ModelInput,
@@ -38,10 +44,8 @@ from tfcompat_dw.porting.model import (
     with_spent,
 )
 from tfcompat_dw.porting.operations import Operation, operation_of
+from tfcompat_dw.porting.options import Options
 from tfcompat_dw.porting.weights import FileVariable, Path, assign, pairs_of, variables_by_layer
-
-MOST_PROBLEMS = 20
-"""That one message lists."""
 
 
 def port_model(
@@ -50,32 +54,47 @@ def port_model(
     data_format: DataFormat = "channels_last",
     layers: Mapping[str, Builder] | None = None,
     dtype: torch.dtype | None = None,
+    signature: str | None = None,
+    outputs: Sequence[str] | None = None,
+    input_shapes: Mapping[str, Sequence[int | None]] | None = None,
+    simulate_quantization: bool = False,
 ) -> PortedModel:
-    """A trained Keras network as a PyTorch module, without Keras or TensorFlow.
+    """A trained TensorFlow network as a PyTorch module, without TensorFlow.
 
-    The module computes what Keras computes, layer by layer, and trains like Keras: batch
+    The module computes what TensorFlow computes, layer by layer, and trains like it: batch
     normalizations with TensorFlow's epsilon, momentum and variance, layers with
     ``trainable=False`` frozen.  Its ``state_dict`` has the layers' TensorFlow names.
 
     Args:
-        path: a Keras model of any version: ``.keras``, ``.h5``, ``.hdf5``; Sequential or
-            Functional, nested as deep as you like.
-        data_format: ``"channels_last"``: images are ``[n, h, w, c]``, as in Keras.
+        path: a Keras model of any version (``.keras``, ``.h5``, ``.hdf5``; Sequential or
+            Functional, nested as deep as you like), a SavedModel folder, a frozen graph (``.pb``,
+            ``.pbtxt``), a graph beside its checkpoint (``.meta``), ``.tflite``, or the
+            ``model.json`` of TensorFlow.js.
+        data_format: ``"channels_last"``: images are ``[n, h, w, c]``, as in TensorFlow.
             ``"channels_first"``: those that go in and come out are ``[n, c, h, w]``.
-        layers: builders for classes of layers that this package does not have, or that are to be
-            replaced: from the class' name to a function of a
-            :class:`~tfcompat_dw.porting.layer.LayerSpec` that returns the module.  Its variables
-            are loaded if the module has ``tf_weights()``.
+        layers: builders for classes of layers, or of a graph's operations, that this package does
+            not have, or that are to be replaced: from the class' or operation's name to a function
+            of a :class:`~tfcompat_dw.porting.layer.LayerSpec` that returns the module.  The
+            variables of a layer are loaded if the module has ``tf_weights()``; the module of an
+            operation is called with all of the operation's inputs, constants too.
         dtype: of the parameters; float32 if None.
+        signature: of a SavedModel, a TensorFlow.js or TFLite network with several.
+        outputs: names of a graph's nodes whose results are wanted in the place of its own outputs.
+        input_shapes: by the names of a graph's inputs, where the file does not say; None for sizes
+            that may vary.
+        simulate_quantization: for a quantized TFLite network: round and clip every result as the
+            original does with its integers.  Otherwise the network computes with the numbers that
+            the integers stand for.
 
     Returns:
         The network in evaluation mode: ``print`` it to see its layers, ``.train()`` it to go on
         training.
 
     Raises:
-        PortError: layers that cannot be carried over, all of them in one message; a description
-            that contradicts itself; variables that do not fit their layers.
+        PortError: layers or operations that cannot be carried over, all of them in one message; a
+            description that contradicts itself; variables that do not fit their layers.
         CheckpointError: the file is missing or damaged.
+        ValueError: there is no such signature or node.
 
     Example:
         >>> model = tfcompat_dw.port_model("mobilenet.h5")
@@ -102,32 +121,50 @@ def port_model(
             f"data_format must be 'channels_last' or 'channels_first'; got {data_format!r}"
         )
     checkpoint = open_checkpoint(path)
+    shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+    options = Options(data_format, layers or {}, shapes, simulate_quantization)
     try:
-        return _port(checkpoint, data_format, layers or {}, dtype)
+        with _default_dtype(dtype):
+            model = _port(checkpoint, options, signature, outputs)
     except PortError as error:
         raise PortError(f"{checkpoint.path}: {error}") from error.__cause__
+    return model if dtype is None else model.to(dtype)
 
 
 def _port(
-    checkpoint: Checkpoint,
-    data_format: DataFormat,
-    layers: Mapping[str, Builder],
-    dtype: torch.dtype | None,
+    checkpoint: Checkpoint, options: Options, signature: str | None, outputs: Sequence[str] | None
 ) -> PortedModel:
+    """By Keras' description where there is one, else, or where that fails, by the graph."""
     config = checkpoint.model_config()
-    if config is None:
+    refusal: PortError | None = None
+    if config is not None and signature is None and outputs is None:
+        try:
+            return _port_keras(config, checkpoint, options)
+        except PortError as error:
+            refusal = error
+            if not checkpoint.signatures():
+                raise
+    from tfcompat_dw.porting.graph_port import port_graph  # for those who port graphs
+
+    graph = checkpoint.graph(signature, outputs)
+    if graph is None:
         raise PortError(
             f"this {checkpoint.format} has variables, but no description of a network; build the "
             f"network as a torch.nn.Module and use load_tf_weights"
         )
-    with _default_dtype(dtype):
-        ported = port_network(config, checkpoint, data_format, layers)
+    try:
+        return port_graph(graph, options)
+    except PortError as error:
+        raise refusal or error from None
+
+
+def _port_keras(config: Mapping[str, Any], checkpoint: Checkpoint, options: Options) -> PortedModel:
+    ported = port_network(config, checkpoint, options.data_format, options.layers)
     for pair in ported.pairs:
         assign(pair.weight, checkpoint[pair.variable.key])
     for note in ported.notes:
-        warnings.warn(note, stacklevel=3)
-    model = ported.model.eval()
-    return model if dtype is None else model.to(dtype)
+        warnings.warn(note, stacklevel=4)
+    return ported.model.eval()
 
 
 @contextlib.contextmanager
@@ -176,16 +213,8 @@ def port_network(
     port = _Port(major, variables, layers or {}, problems)
     model = port.network(network, (), data_format)
     if port.problems:
-        raise PortError(_listed(port.problems))
+        raise PortError(listed(port.problems))
     return Ported(model, port.pairs, port.notes)
-
-
-def _listed(problems: Sequence[str]) -> str:
-    unique = list(dict.fromkeys(problems))
-    lines = [f"\n  - {problem}" for problem in unique[:MOST_PROBLEMS]]
-    if len(unique) > MOST_PROBLEMS:
-        lines.append(f"\n  ... and {len(unique) - MOST_PROBLEMS} more")
-    return "the network cannot be carried over:" + "".join(lines)
 
 
 class _Port:

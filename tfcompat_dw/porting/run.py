@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tfcompat_dw.checkpoint import open_checkpoint
 from tfcompat_dw.porting import PortedModel, PortError, port_model
+from tfcompat_dw.porting.model import ModelInput
 
 Array = NDArray[Any]
 MOST_PIXELS = 100_000_000
 RANDOM_BATCH = 2
+SAMPLES = 32_000
+"""Of sound, where a network takes one row of any length."""
+SMALL = 10
+"""Integers below it are indices that most tables have."""
 
 
-def ported(file: Path, weights: Path | None) -> PortedModel:
+def ported(file: Path, weights: Path | None, **options: Any) -> PortedModel:
     """The port of a file, with the weights of a ``.safetensors`` file if one is given."""
-    model = port_model(file)
+    model = port_model(file, **options)
     if weights is not None:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -39,8 +45,28 @@ def outputs_of(model: PortedModel, inputs: Sequence[Array]) -> dict[str, Array]:
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
+def original_of(
+    file: Path, model: PortedModel, signature: str | None
+) -> tuple[str, Callable[[Sequence[Array]], dict[str, Array]]]:
+    """What the original is run by, and a function from inputs to the results of its layers.
+
+    Raises:
+        OriginalError: nothing here runs it.
+    """
+    if model.source == "keras":
+        from tfcompat_dw.porting.original import open_original
+
+        keras_model = open_original(file)
+        return keras_model.library, lambda inputs: keras_model.layer_outputs(*inputs)
+    from tfcompat_dw.porting.original_graph import open_graph_original
+
+    names = [step.name for step in model.steps]
+    original = open_graph_original(open_checkpoint(file), signature)
+    return original.library, lambda inputs: original.outputs(inputs, names)
+
+
 def inputs_for(
-    shapes: Sequence[tuple[int | None, ...]],
+    wanted: Sequence[ModelInput],
     source: str,
     size: tuple[int, int],
     value_range: tuple[float, float],
@@ -48,25 +74,43 @@ def inputs_for(
     """An array for each input: random numbers, or one read from a file for the only input."""
     if source == "random":
         generator = np.random.default_rng(0)
-        return [
-            generator.uniform(*value_range, (RANDOM_BATCH, *_filled(shape[1:], size))).astype("f4")
-            for shape in shapes
-        ]
-    if len(shapes) != 1:
-        raise PortError(f"the network has {len(shapes)} inputs; --input random serves them all")
-    path = Path(source)
+        return [_random(generator, one, size, value_range) for one in wanted]
+    if len(wanted) != 1:
+        raise PortError(f"the network has {len(wanted)} inputs; --input random serves them all")
+    path, shape = Path(source), _shape(wanted[0])
     if not path.is_file():
         raise PortError(f"--input {source}: no such file; a picture, a .npy file or 'random'")
-    array = _array(path) if path.suffix == ".npy" else _picture(path, shapes[0], size, value_range)
-    wanted = shapes[0]
-    if array.ndim == len(wanted) - 1:
+    array = _array(path) if path.suffix == ".npy" else _picture(path, shape, size, value_range)
+    if array.ndim == len(shape) - 1:
         array = array[None]
-    fits = array.ndim == len(wanted) and all(
-        want in (None, have) for want, have in zip(wanted[1:], array.shape[1:], strict=True)
+    fits = array.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape[1:], array.shape[1:], strict=True)
     )
     if not fits:
-        raise PortError(f"{source} has shape {array.shape}, the network takes {tuple(wanted)}")
-    return [array]
+        raise PortError(f"{source} has shape {array.shape}, the network takes {shape}")
+    return [array.astype(wanted[0].dtype)]
+
+
+def _shape(wanted: ModelInput) -> tuple[int | None, ...]:
+    if wanted.shape is None:
+        raise PortError(f"input {wanted.name!r} has no shape in the file")
+    return wanted.shape
+
+
+def _random(
+    generator: np.random.Generator,
+    wanted: ModelInput,
+    size: tuple[int, int],
+    value_range: tuple[float, float],
+) -> Array:
+    """Numbers within the range; small ones where the network takes integers, bytes for bytes."""
+    shape = _shape(wanted)
+    batch = [RANDOM_BATCH if one is None else one for one in shape[:1]]
+    sizes = [SAMPLES] if shape == (None,) else [*batch, *_filled(shape[1:], size)]
+    if wanted.dtype.startswith(("float", "bfloat")):
+        return generator.uniform(*value_range, sizes).astype("f4")
+    high = {"bool": 2, "uint8": 256}.get(wanted.dtype, SMALL)
+    return generator.integers(0, high, sizes).astype(wanted.dtype)
 
 
 def _filled(shape: Sequence[int | None], size: tuple[int, int]) -> list[int]:

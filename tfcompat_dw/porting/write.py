@@ -14,12 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from tfcompat_dw.porting.config import Constant, TensorRef
+from tfcompat_dw.porting.functions import SEVERAL_RESULTS
 from tfcompat_dw.porting.layer import LayerSpec, PortError
+from tfcompat_dw.porting.map_fn import MapFn
 from tfcompat_dw.porting.model import PortedModel, Slot, Step
 from tfcompat_dw.porting.operations import Operation
+from tfcompat_dw.porting.sizes import Computed, SizeOf
 
 ANY_SIZE = 96
 """Rows and columns of an example where the network takes any."""
+ANY_LENGTH = 32_000
+"""Of a row of numbers: sound."""
 FOR_TRAINING = ("name", "trainable", "dtype", "batch_shape", "seed", "synchronized", "autocast")
 """Arguments that no module reads."""
 USUAL: dict[str, tuple[Any, ...]] = {
@@ -37,7 +42,6 @@ USUAL: dict[str, tuple[Any, ...]] = {
     "keepdims": (False,),
 }
 """What a layer's arguments are if nothing is said, which need not be written."""
-SEVERAL_RESULTS = ("split", "unstack")
 LINE = 100
 
 
@@ -109,10 +113,7 @@ def example(model: PortedModel) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     for one in model.inputs:
         if one.shape is None:
             raise PortError(f"input {one.name!r} has no shape in the file: it cannot be exported")
-        sizes = [2, *(ANY_SIZE if size is None else size for size in one.shape[1:])]
-        dims: list[Any] = [torch.export.Dim("batch", min=1)]
-        kinds = torch.export.Dim
-        dims += [kinds.AUTO if size is None else kinds.STATIC for size in one.shape[1:]]
+        sizes, dims = _sizes_and_dims(one.shape)
         if model.data_format == "channels_first" and 3 <= len(sizes) <= 5:
             sizes.insert(1, sizes.pop())
             dims.insert(1, dims.pop())
@@ -122,9 +123,21 @@ def example(model: PortedModel) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     return tuple(tensors), {"inputs": tuple(varying)}
 
 
+def _sizes_and_dims(shape: tuple[int | None, ...]) -> tuple[list[int], list[Any]]:
+    """Of one input; the batch is the first axis of several, where it is open."""
+    kinds = torch.export.Dim
+    sizes = [ANY_SIZE if size is None else size for size in shape]
+    dims: list[Any] = [kinds.AUTO if size is None else kinds.STATIC for size in shape]
+    if shape == (None,):
+        sizes = [ANY_LENGTH]
+    elif shape and shape[0] is None:
+        sizes[0], dims[0] = 2, torch.export.Dim("batch", min=1)
+    return sizes, dims
+
+
 # ---- code ----------------------------------------------------------------------------------------
 
-_HEAD = '''"""{title}, a network of Keras in PyTorch, written by `tfcompat-dw port`.
+_HEAD = '''"""{title}, a network of TensorFlow in PyTorch, written by `tfcompat-dw port`.
 
 `load()` gives it with the weights of the .safetensors file beside this one.
 """
@@ -136,8 +149,10 @@ from torch import nn
 
 from tfcompat_dw.porting.config import Constant, TensorRef
 from tfcompat_dw.porting.layers import build
+from tfcompat_dw.porting.map_fn import MapFn
 from tfcompat_dw.porting.model import as_float, channels_first, channels_last, pick
 from tfcompat_dw.porting.operations import Operation
+from tfcompat_dw.porting.sizes import Computed, SizeOf
 '''
 
 _TAIL = '''
@@ -194,8 +209,9 @@ def _write_class(
     """Classes of nested models come first."""
     classes[id(model)] = name
     for child in model.children():
-        if isinstance(child, PortedModel) and id(child) not in classes:
-            _write_class(child, f"Network{len(classes)}", classes, bodies, foreign)
+        inner = child.body if isinstance(child, MapFn) else child
+        if isinstance(inner, PortedModel) and id(inner) not in classes:
+            _write_class(inner, f"Network{len(classes)}", classes, bodies, foreign)
     lines = [f"class {name}(nn.Module):"]
     lines += [f"    # {model.name!a}", "    def __init__(self):", "        super().__init__()"]
     for attribute, child in model.named_children():
@@ -229,6 +245,8 @@ def _constructor(child: nn.Module, classes: Mapping[int, str]) -> list[str] | No
     """The function that makes a child and its arguments; None for a foreign module."""
     if isinstance(child, PortedModel):
         return [classes[id(child)]]
+    if isinstance(child, MapFn):
+        return ["MapFn", f"{classes[id(child.body)]}()", str(child.mapped)]
     if isinstance(child, Operation):
         args, kwargs = child.arguments
         return ["Operation", ascii(child.function), _literal(args), _literal(kwargs)]
@@ -261,6 +279,10 @@ def _literal(value: Any) -> str:
         return f"TensorRef({value.layer!r}, {value.call}, {value.index})"
     if isinstance(value, Constant):
         return f"Constant({_literal(value.value)}, {value.dtype!r})"
+    if isinstance(value, SizeOf):
+        return f"SizeOf({_literal(value.ref)}, {value.axis})"
+    if isinstance(value, Computed):
+        return f"Computed({value.function!r}, {_literal(value.arguments)})"
     if isinstance(value, slice):
         return f"slice({_literal(value.start)}, {_literal(value.stop)}, {_literal(value.step)})"
     if isinstance(value, Mapping):
@@ -349,11 +371,11 @@ def _statement(model: PortedModel, step: Step, registers: _Registers, several: s
 
 
 def _has_several(module: nn.Module) -> bool:
+    if isinstance(module, MapFn):
+        return True
     if isinstance(module, PortedModel):
         return not isinstance(module.output_structure, Slot)
-    return isinstance(module, Operation) and any(
-        word in module.function for word in SEVERAL_RESULTS
-    )
+    return isinstance(module, Operation) and module.function in SEVERAL_RESULTS
 
 
 def _structure(value: Any, registers: _Registers, several: set[int]) -> str:

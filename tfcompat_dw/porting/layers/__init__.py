@@ -18,6 +18,7 @@ from tfcompat_dw.porting.layers import (
     recurrent,
     regularization,
     reshaping,
+    stored,
 )
 
 BUILDERS: dict[str, Builder] = {
@@ -32,8 +33,9 @@ BUILDERS: dict[str, Builder] = {
     **recurrent.BUILDERS,
     **attention.BUILDERS,
     **core.BUILDERS,
+    **stored.BUILDERS,
 }
-"""By Keras 3's class names."""
+"""By Keras 3's class names; ``StoredTensor`` is a graph's own."""
 
 
 def build(

@@ -136,7 +136,9 @@ def pairs(value: Any, rank: int, key: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def weight_shape(spec: LayerSpec, *names: str, rank: int | None = None) -> tuple[int, ...]:
+def weight_shape(
+    spec: LayerSpec, *names: str, rank: int | None = None, empty: bool = False
+) -> tuple[int, ...]:
     """The shape of a variable under the first of its names that the file has."""
     name = weight_name(spec, *names)
     if name not in spec.weights:
@@ -145,7 +147,7 @@ def weight_shape(spec: LayerSpec, *names: str, rank: int | None = None) -> tuple
     shape = tuple(spec.weights[name])
     if rank is not None and len(shape) != rank:
         raise refuse(f"its {name} has shape {shape} in the file, where {rank} axes are expected")
-    if not 0 < math.prod(shape) <= MOST_NUMBERS:
+    if not (0 if empty else 1) <= math.prod(shape) <= MOST_NUMBERS:
         raise refuse(f"its {name} has shape {shape} in the file, which is no size of a variable")
     return shape
 

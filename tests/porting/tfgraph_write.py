@@ -1,0 +1,247 @@
+"""Networks as graphs, written by TensorFlow, and what it computes with them.
+
+    python tfgraph_write.py FOLDER CASE [CASE ...]
+
+A case is FORMAT:NETWORK, such as frozen:MobileNetV2; the file is FOLDER/FORMAT_NETWORK, beside it
+lies FORMAT_NETWORK.npz with inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from graph_networks import randomize
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+tf.config.threading.set_intra_op_parallelism_threads(1)
+SIZE, CLASSES = 64, 10
+CALIBRATION = 8
+"""Inputs from which the ranges of int8 are taken."""
+
+
+# ---- networks --------------------------------------------------------------------------------
+
+
+def application(name):
+    """A network of keras.applications with random weights and statistics, and an input."""
+    keras.utils.clear_session()
+    size = 96 if name == "Xception" else SIZE
+    options = {"alpha": 0.25} if name == "MobileNet" else {}
+    make = getattr(keras.applications, name)
+    model = make(
+        input_shape=(size, size, 3), weights=None, classes=CLASSES, classifier_activation=None,
+        **options,
+    )  # fmt: skip
+    randomize(model)
+    high = 255 if any(type(layer).__name__ == "Rescaling" for layer in model.layers) else 1
+    image = np.random.default_rng(1).uniform(0, high, (2, size, size, 3)).astype("f4")
+    return model, image
+
+
+def variable(random, *shape):
+    fan = max(1, int(np.prod(shape[:-1])))
+    return tf.Variable(random.normal(0, 1 / fan**0.5, shape).astype("f4"))
+
+
+class Dilated(tf.Module):
+    """Blocks as DeepLab's: dilated depthwise convolutions, pyramid pooling, images of any size."""
+
+    def __init__(self):
+        super().__init__()
+        random = np.random.default_rng(2)
+        self.depthwise = [variable(random, 3, 3, 8, mult) for mult in (1, 2, 1)]
+        self.pointwise = [variable(random, 1, 1, n, 8) for n in (8, 16, 8)]
+        self.dense = variable(random, 3, 3, 8, 8)
+        self.pooled = variable(random, 1, 1, 8, 8)
+        self.bias = variable(random, 8)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 8], tf.float32, "image")])
+    def __call__(self, image):
+        x = image
+        for rate, depthwise, pointwise in zip(
+            (2, 4, 3), self.depthwise, self.pointwise, strict=False
+        ):
+            x = tf.nn.depthwise_conv2d(x, depthwise, [1, 1, 1, 1], "SAME", dilations=[rate, rate])
+            x = tf.nn.relu6(tf.nn.conv2d(x, pointwise, 1, "SAME") + self.bias)
+        x = tf.nn.atrous_conv2d(x, self.dense, 2, "SAME")
+        pooled = tf.reduce_mean(x, [1, 2], keepdims=True)
+        pooled = tf.nn.conv2d(pooled, self.pooled, 1, "SAME")
+        pooled = tf.image.resize(pooled, tf.shape(x)[1:3])
+        small = tf.nn.avg_pool2d(tf.concat([x, pooled], -1), 3, 2, "SAME")
+        large = tf.compat.v1.image.resize_bilinear(small, tf.shape(image)[1:3], align_corners=True)
+        scores = large[..., :8] - large[..., 8:]
+        return {"scores": tf.nn.softmax(scores), "classes": tf.argmax(scores, -1)}
+
+
+def dilated():
+    image = np.random.default_rng(3).normal(size=(2, 19, 24, 8)).astype("f4")
+    return Dilated(), image
+
+
+def slim():
+    """A graph of TF 1: a switch for training, batch normalizations of both kinds, PReLU, Pad."""
+    v1 = tf.compat.v1
+    random = np.random.default_rng(4)
+    graph = tf.Graph()
+    with graph.as_default():
+        image = v1.placeholder(tf.float32, [None, 33, 29, 3], "image")
+        training = v1.placeholder_with_default(False, [], "is_training")
+
+        def get(name, *shape, low=None):
+            value = random.normal(0, 0.3, shape) if low is None else random.uniform(low, 2, shape)
+            trainable = "moving" not in name
+            return v1.get_variable(name, initializer=value.astype("f4"), trainable=trainable)
+
+        def norm(x, name):
+            gamma, beta = get(f"{name}/gamma", 6, low=0.5), get(f"{name}/beta", 6)
+            mean, variance = (
+                get(f"{name}/moving_mean", 6),
+                get(f"{name}/moving_variance", 6, low=0.5),
+            )
+            return gamma, beta, mean, variance
+
+        x = tf.pad(image, [[0, 0], [0, 1], [0, 1], [0, 0]])
+        x = tf.nn.conv2d(x, get("conv/weights", 3, 3, 3, 6), 2, "VALID")
+        gamma, beta, mean, variance = norm(x, "conv/BatchNorm")
+        x = v1.cond(
+            training,
+            lambda: v1.nn.fused_batch_norm(x, gamma, beta, epsilon=0.001)[0],
+            lambda: v1.nn.fused_batch_norm(
+                x, gamma, beta, mean, variance, epsilon=0.001, is_training=False
+            )[0],
+        )
+        alpha = get("prelu/alpha", 6)
+        x = tf.nn.relu(x) - alpha * tf.nn.relu(-x)
+        x = tf.nn.depthwise_conv2d(
+            x, get("depthwise/depthwise_weights", 3, 3, 6, 1), [1, 2, 2, 1], "SAME"
+        )
+        gamma, beta, mean, variance = norm(x, "depthwise/BatchNorm")
+        x = tf.nn.batch_normalization(x, mean, variance, beta, gamma, 0.001)
+        x = x * tf.nn.relu6(x + 3.0) / 6.0
+        x = tf.reshape(x, [-1, int(np.prod(x.shape[1:]))])
+        x = v1.nn.xw_plus_b(x, get("logits/weights", x.shape[1], 5), get("logits/biases", 5))
+        output = tf.nn.l2_normalize(x, 1, name="embedding")
+    value = random.normal(size=(2, 33, 29, 3)).astype("f4")
+    return graph, image, output, value
+
+
+# ---- formats -----------------------------------------------------------------------------------
+
+
+def concrete(model):
+    if isinstance(model, tf.Module) and not isinstance(model, keras.Model):
+        return model.__call__.get_concrete_function()
+    spec = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "image")
+    return tf.function(lambda image: model(image, training=False)).get_concrete_function(spec)
+
+
+def write_frozen(path, model, _):
+    frozen = convert_variables_to_constants_v2(concrete(model))
+    path.with_suffix(".pb").write_bytes(frozen.graph.as_graph_def().SerializeToString())
+
+
+def write_text(path, model, _):
+    frozen = convert_variables_to_constants_v2(concrete(model))
+    tf.io.write_graph(frozen.graph, str(path.parent), f"{path.name}.pbtxt")
+
+
+def write_saved(path, model, _):
+    if isinstance(model, keras.Model):
+        model.export(str(path), verbose=False)
+    else:
+        tf.saved_model.save(model, str(path), signatures=model.__call__)
+
+
+def write_tflite(path, model, image, kind):
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved(Path(folder) / "saved", model, image)
+        convert = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved")
+        path.with_suffix(".tflite").write_bytes(converted(convert, image, kind))
+
+
+def converted(convert, image, kind):
+    if kind != "float32":
+        convert.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        convert.target_spec.supported_types = [tf.float16]
+    if kind == "int8":
+        random = np.random.default_rng(5)
+        high = image.max()
+        samples = [random.uniform(0, high, (1, *image.shape[1:])) for _ in range(CALIBRATION)]
+        convert.representative_dataset = lambda: ([one.astype("f4")] for one in samples)
+        convert.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        convert.inference_input_type = convert.inference_output_type = tf.int8
+    return convert.convert()
+
+
+def interpreted(path, image):
+    """Outputs of a TFLite file by their names, and the step of the first one's integers."""
+    resolver = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = tf.lite.Interpreter(str(path), experimental_op_resolver_type=resolver)
+    (entry,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(entry["index"], image.shape)
+    interpreter.allocate_tensors()
+    scale, zero = entry["quantization"]
+    value = np.clip(np.round(image / scale + zero), -128, 127).astype("i1") if scale else image
+    interpreter.set_tensor(entry["index"], value)
+    interpreter.invoke()
+    found, step = {}, 0.0
+    for one in interpreter.get_output_details():
+        result, (scale, zero) = interpreter.get_tensor(one["index"]), one["quantization"]
+        found[one["name"]] = (result.astype("f4") - zero) * scale if scale else result
+        step = step or scale
+    return found, step
+
+
+def write_slim(path, kind):
+    graph, image, output, value = slim()
+    v1 = tf.compat.v1
+    with v1.Session(graph=graph) as session, graph.as_default():
+        session.run(v1.global_variables_initializer())
+        expected = session.run(output, {image: value})
+        if kind == "saved":
+            v1.saved_model.simple_save(session, str(path), {"x": image}, {"y": output})
+        elif kind == "meta":
+            v1.train.Saver().save(session, str(path))
+        else:
+            frozen = v1.graph_util.convert_variables_to_constants(
+                session, graph.as_graph_def(), ["embedding"]
+            )
+            path.with_suffix(".pb").write_bytes(frozen.SerializeToString())
+    np.savez(f"{path}.npz", image=value, **{"output y": expected})
+
+
+def write(folder, case):
+    kind, _, name = case.partition(":")
+    path = Path(folder) / f"{kind}_{name}"
+    if name == "slim":
+        write_slim(path, kind)
+        return
+    model, image = dilated() if name == "dilated" else application(name)
+    step = 0.0
+    if kind.startswith("tflite"):
+        write_tflite(path, model, image, kind.removeprefix("tflite_"))
+        outputs, step = interpreted(path.with_suffix(".tflite"), image)
+    else:
+        writers = {"frozen": write_frozen, "text": write_text, "saved": write_saved}
+        writers[kind](path, model, image)
+        found = concrete(model)(tf.constant(image))
+        outputs = found if isinstance(found, dict) else {"output": found}
+        outputs = {name: value.numpy() for name, value in outputs.items()}
+    arrays = {f"output {name}": value for name, value in outputs.items()}
+    np.savez(f"{path}.npz", image=image, step=step, **arrays)
+
+
+if __name__ == "__main__":
+    for case in sys.argv[2:]:
+        write(sys.argv[1], case)

@@ -1,0 +1,241 @@
+"""The original of a graph, run by TensorFlow or a TFLite interpreter: results of its nodes.
+
+Only ``tfcompat-dw compare`` and the tests use this.  Files are read by TensorFlow itself, except
+TensorFlow.js' whose JSON is put together into TensorFlow's own message.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfcompat_dw.checkpoint import Checkpoint
+from tfcompat_dw.checkpoint.graph import GraphInput
+from tfcompat_dw.porting.original import OriginalError, first_line
+
+Array = NDArray[Any]
+Runner = Callable[[Sequence[Array], Sequence[str]], dict[str, Array]]
+"""From inputs and the names of results to these, those that there are."""
+
+
+class GraphOriginal:
+    """A graph in the software that it was made for."""
+
+    def __init__(self, library: str, run: Runner) -> None:
+        self.library, self._run = library, run
+
+    def outputs(self, inputs: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
+        """Results of nodes by their names, as the port has them; those that there are."""
+        return self._run(inputs, names)
+
+
+def open_graph_original(checkpoint: Checkpoint, signature: str | None = None) -> GraphOriginal:
+    """The network of a file whose graph the port reads.
+
+    Raises:
+        OriginalError: TensorFlow, or a TFLite interpreter, is not installed or refuses the file.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TF's own kernels: padded taps differ
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    graph = checkpoint.graph(signature)
+    assert graph is not None
+    try:
+        if checkpoint.format == "TFLite":
+            return _interpreter(checkpoint.path, graph.inputs)
+        return GraphOriginal("tensorflow", _tensorflow(checkpoint, signature, graph.inputs))
+    except OriginalError:
+        raise
+    except Exception as error:  # a library fails on foreign files in any way it can
+        raise OriginalError(
+            f"{checkpoint.path} was not opened: {first_line(error)}; this needs the package "
+            f"tensorflow, or ai-edge-litert for .tflite"
+        ) from error
+
+
+# ---- TensorFlow ----------------------------------------------------------------------------------
+
+
+def _tensorflow(
+    checkpoint: Checkpoint, signature: str | None, inputs: Sequence[GraphInput]
+) -> Runner:
+    import tensorflow as tf
+
+    graph_def, feeds = _graph_def(checkpoint, signature, inputs)
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(graph_def, name="")
+    operations = {operation.name for operation in graph.get_operations()}
+
+    def run(values: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
+        places = {name: _tensor_name(name, operations) for name in names}
+        wanted = {name: place for name, place in places.items() if place is not None}
+        with tf.compat.v1.Session(graph=graph) as session:
+            fed = {
+                feed: value.astype(graph.get_tensor_by_name(feed).dtype.as_numpy_dtype)
+                for feed, value in zip(feeds, values, strict=True)
+            }
+            found: dict[str, Array] = session.run(wanted, feed_dict=fed)
+        return found
+
+    return run
+
+
+def _graph_def(
+    checkpoint: Checkpoint, signature: str | None, inputs: Sequence[GraphInput]
+) -> tuple[Any, list[str]]:
+    """TensorFlow's own reading of a file, variables as constants, and where its inputs enter."""
+    import tensorflow as tf
+
+    path = checkpoint.path
+    if path.is_dir() and (path / "saved_model.pb").is_file():
+        return _frozen_saved_model(path, signature, inputs)
+    feeds = [f"{one.output.node}:0" for one in inputs]
+    graph_def = tf.compat.v1.GraphDef()
+    if checkpoint.format.startswith("TensorFlow.js"):
+        return _of_json(path, checkpoint), feeds
+    data = path.read_bytes()
+    if path.suffix == ".meta":
+        return _frozen_meta_graph(path), feeds
+    try:
+        graph_def.ParseFromString(data)
+    except Exception:  # text
+        from google.protobuf import text_format
+
+        text_format.Parse(data.decode(), graph_def)
+    return graph_def, feeds
+
+
+def _frozen_saved_model(
+    path: Path, signature: str | None, inputs: Sequence[GraphInput]
+) -> tuple[Any, list[str]]:
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+
+    model = tf.saved_model.load(str(path))
+    function = model.signatures[signature or "serving_default"]
+    frozen = convert_to_constants.convert_variables_to_constants_v2(
+        function, lower_control_flow=False
+    )
+    by_name = {tensor.name.partition(":")[0]: tensor.name for tensor in frozen.inputs}
+    feeds: list[str] = []
+    for one in inputs:
+        found = [by_name[key] for key in by_name if key in (one.name, one.output.node)]
+        feeds.append(found[0] if found else frozen.inputs[len(feeds)].name)
+    return frozen.graph.as_graph_def(), feeds
+
+
+def _frozen_meta_graph(path: Path) -> Any:
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        saver = tf.compat.v1.train.import_meta_graph(str(path), clear_devices=True)
+        with tf.compat.v1.Session(graph=graph) as session:
+            saver.restore(session, str(path.with_suffix("")))
+            ends = [
+                operation.name
+                for operation in graph.get_operations()
+                if operation.outputs and not any(out.consumers() for out in operation.outputs)
+            ]
+            return tf.compat.v1.graph_util.convert_variables_to_constants(
+                session, graph.as_graph_def(), ends
+            )
+
+
+def _of_json(path: Path, checkpoint: Checkpoint) -> Any:
+    """TensorFlow.js leaves constants out of the nodes; here they are put back."""
+    import tensorflow as tf
+    from google.protobuf import json_format
+
+    file = path / "model.json" if path.is_dir() else path
+    topology = json.loads(file.read_bytes())["modelTopology"]
+    graph_def = json_format.ParseDict(
+        {key: topology[key] for key in ("node", "library", "versions") if key in topology},
+        tf.compat.v1.GraphDef(),
+        ignore_unknown_fields=True,
+    )
+    for node in graph_def.node:
+        if node.op == "Const" and node.name in checkpoint:
+            value = checkpoint[node.name].numpy()
+            dtype = tf.as_dtype(node.attr["dtype"].type)
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype, value.shape))
+    return graph_def
+
+
+def _tensor_name(name: str, operations: set[str]) -> str | None:
+    """TensorFlow's name of a node's result; functions that were inlined have a prefix there."""
+    node, _, index = name.partition(":")
+    number = index or "0"
+    if "." in node and node not in operations:  # the second result of a node is `name.1`
+        stem, _, last = node.rpartition(".")
+        if last.isdigit():
+            node, number = stem, last
+    if node in operations:
+        return f"{node}:{number}"
+    ends = [other for other in operations if other.endswith(f"/{node}")]
+    return f"{ends[0]}:{number}" if len(ends) == 1 else None
+
+
+# ---- TFLite --------------------------------------------------------------------------------------
+
+
+def _interpreter(path: Path, inputs: Sequence[GraphInput]) -> GraphOriginal:
+    """With plain kernels, which keep the results of all nodes."""
+    library, interpreter_class = _interpreter_class()
+    interpreter = interpreter_class(model_path=str(path), experimental_preserve_all_tensors=True)
+
+    def run(values: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
+        details = {one["name"]: one for one in interpreter.get_input_details()}
+        order = [details[one.output.node] for one in inputs]
+        for one, value in zip(order, values, strict=True):
+            if list(value.shape) != list(one["shape"]):
+                interpreter.resize_tensor_input(one["index"], value.shape)
+        interpreter.allocate_tensors()
+        for one, value in zip(order, values, strict=True):
+            interpreter.set_tensor(one["index"], _stored(value, one))
+        interpreter.invoke()
+        wanted = set(names)
+        found = {}
+        for one in interpreter.get_tensor_details():
+            if one["name"] in wanted:
+                found[one["name"]] = _real(interpreter.get_tensor(one["index"]), one)
+        return {name: found[name] for name in names if name in found}
+
+    return GraphOriginal(library, run)
+
+
+def _interpreter_class() -> tuple[str, Any]:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+
+        return "ai-edge-litert", Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        return "tensorflow", tf.lite.Interpreter
+
+
+def _stored(value: Array, details: Mapping[str, Any]) -> Array:
+    """Real numbers as the integers that stand for them."""
+    scale, zero_point = details["quantization"]
+    dtype = np.dtype(details["dtype"])
+    if not scale or dtype.kind == "f":
+        return value.astype(dtype)
+    limits = np.iinfo(dtype)
+    rounded = np.round(value / scale) + zero_point
+    found: Array = np.clip(rounded, limits.min, limits.max).astype(dtype)
+    return found
+
+
+def _real(value: Array, details: Mapping[str, Any]) -> Array:
+    """The numbers that integers stand for."""
+    scale, zero_point = details["quantization"]
+    if not scale or value.dtype.kind == "f":
+        return value
+    found: Array = (value.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return found

@@ -1,0 +1,534 @@
+"""TFLite's operators as TensorFlow's: other layouts of filters, activations as nodes of their own.
+
+What an operator computes: ``tensorflow/lite/kernels/internal/reference``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output, needed
+from tfcompat_dw.checkpoint.tflite import MISSING
+from tfcompat_dw.porting.layer import UnsupportedLayerError
+
+L2_EPSILON = 1e-6
+"""Least norm that ``L2_NORMALIZATION`` divides by."""
+ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
+    "RELU": ("Relu", ()),
+    "RELU6": ("Relu6", ()),
+    "RELU_N1_TO_1": ("ClipByValue", (-1.0, 1.0)),
+    "TANH": ("Tanh", ()),
+}
+SAME_MEANING = {
+    "ABS": "Abs", "ADD_N": "AddN", "ATAN2": "Atan2", "CEIL": "Ceil", "COMPLEX_ABS": "ComplexAbs",
+    "COS": "Cos", "DENSIFY": "Identity", "ELU": "Elu", "EQUAL": "Equal",
+    "EXP": "Exp", "EXPAND_DIMS": "ExpandDims", "FILL": "Fill", "FLOOR": "Floor",
+    "FLOOR_DIV": "FloorDiv", "FLOOR_MOD": "FloorMod", "GATHER_ND": "GatherNd", "GREATER": "Greater",
+    "GREATER_EQUAL": "GreaterEqual", "IMAG": "Imag", "LESS": "Less", "LESS_EQUAL": "LessEqual",
+    "LOG": "Log", "LOGICAL_AND": "LogicalAnd", "LOGICAL_NOT": "LogicalNot",
+    "LOGICAL_OR": "LogicalOr", "LOGISTIC": "Sigmoid", "LOG_SOFTMAX": "LogSoftmax",
+    "MATRIX_DIAG": "MatrixDiag", "MAXIMUM": "Maximum", "MINIMUM": "Minimum", "NEG": "Neg",
+    "NON_MAX_SUPPRESSION_V4": "NonMaxSuppressionV4",
+    "NON_MAX_SUPPRESSION_V5": "NonMaxSuppressionV5", "NOT_EQUAL": "NotEqual", "PAD": "Pad",
+    "PADV2": "PadV2", "POW": "Pow", "PRELU": "Prelu", "QUANTIZE": "Identity", "RANGE": "Range",
+    "RANK": "Rank", "REAL": "Real", "RELU": "Relu", "RELU6": "Relu6", "REVERSE_V2": "ReverseV2",
+    "RFFT2D": "RFFT2D", "ROUND": "Round", "RSQRT": "Rsqrt", "SELECT": "Select",
+    "SELECT_V2": "SelectV2", "SIGN": "Sign", "SIN": "Sin", "SLICE": "Slice", "SQRT": "Sqrt",
+    "SQUARE": "Square", "SQUARED_DIFFERENCE": "SquaredDifference", "TANH": "Tanh", "TILE": "Tile",
+    "BROADCAST_TO": "BroadcastTo", "TRANSPOSE": "Transpose", "WHERE": "Where",
+    "ZEROS_LIKE": "ZerosLike", "SPACE_TO_BATCH_ND": "SpaceToBatchND",
+    "BATCH_TO_SPACE_ND": "BatchToSpaceND", "SCATTER_ND": "ScatterNd", "TOPK_V2": "TopKV2",
+}  # fmt: skip
+"""Operators whose inputs are TensorFlow's, and which have no options that matter."""
+REDUCTIONS = {
+    "MEAN": "Mean", "SUM": "Sum", "REDUCE_PROD": "Prod", "REDUCE_MAX": "Max", "REDUCE_MIN": "Min",
+    "REDUCE_ANY": "Any", "REDUCE_ALL": "All",
+}  # fmt: skip
+ARITHMETIC = {"ADD": "AddV2", "SUB": "Sub", "MUL": "Mul", "DIV": "RealDiv"}
+
+
+def lowered(graph: Graph, simulate_quantization: bool = False) -> Graph:
+    """The same network in TensorFlow's operations; those that have none keep TFLite's names.
+
+    Filters are turned into TensorFlow's layouts by nodes on constants.  Results that the original
+    computes in integers are real numbers here.
+
+    Args:
+        graph: a graph with ``is_tflite``.
+        simulate_quantization: puts a node ``FakeQuantize`` (attributes ``scale``, ``zero_point``,
+            ``axis`` and ``dtype``) behind each of those, which rounds and clips it to the numbers
+            that the integers stand for.
+    """
+    lowering = _Lowering(graph, simulate_quantization)
+    for node in graph.nodes.values():
+        lowering.lower(node)
+    return lowering.result()
+
+
+class _Lowering:
+    """Collects the new nodes."""
+
+    def __init__(self, graph: Graph, simulates: bool) -> None:
+        self.graph, self.simulates = graph, simulates
+        self.nodes: dict[str, GraphNode] = {}
+        self.constants: dict[str, Tensor] = {}
+
+    def result(self) -> Graph:
+        """The graph of the new nodes, without those that nothing takes."""
+        inputs = tuple(self._input(one) for one in self.graph.inputs)
+        ends = [*self.graph.outputs.values(), *(one.output for one in inputs)]
+        nodes = needed(self.nodes, ends)
+        constants = ChainMap(self.constants, self.graph.constants)  # type: ignore[arg-type]
+        return replace(self.graph, nodes=nodes, constants=constants, inputs=inputs, is_tflite=False)
+
+    def _input(self, given: GraphInput) -> GraphInput:
+        """Where a quantized input is simulated, its value enters before the rounding."""
+        name = f"{given.output.node}/exact"
+        return replace(given, output=Output(name)) if name in self.nodes else given
+
+    def lower(self, node: GraphNode) -> None:
+        """One node, or what is left of it."""
+        if node.op == "Placeholder":
+            self.finish(node, "Placeholder", ())
+        elif node.op == "Const":
+            self.nodes[node.name] = node
+        elif node.op in SAME_MEANING:
+            self.finish(node, SAME_MEANING[node.op], node.inputs, node.attributes)
+        elif node.op in LOWERINGS:
+            try:
+                LOWERINGS[node.op](self, node)
+            except UnsupportedLayerError:
+                self.nodes[node.name] = node  # and the port lists it
+        else:
+            self.nodes[node.name] = node
+
+    # -- nodes
+
+    def constant(self, near: GraphNode, values: Any, dtype: torch.dtype = torch.int32) -> Output:
+        """A constant of one's own."""
+        name = self._free(f"{near.name}/constant")
+        self.constants[name] = torch.tensor(values, dtype=dtype)
+        self.nodes[name] = GraphNode(name, "Const")
+        return Output(name)
+
+    def emit(
+        self, near: GraphNode, op: str, inputs: Sequence[Output], attributes: Any = None
+    ) -> Output:
+        """A node on the way to another's result."""
+        name = self._free(f"{near.name}/{op}")
+        self.nodes[name] = GraphNode(name, op, tuple(inputs), attributes or {})
+        return Output(name)
+
+    def finish(
+        self, node: GraphNode, op: str, inputs: Sequence[Output], attributes: Any = None
+    ) -> None:
+        """The node with the result, or the one before its activation and its rounding."""
+        activation = node.attributes.get("fused_activation_function", "NONE")
+        given = tuple(one for one in inputs if one != MISSING)
+        steps = [(op, given, dict(attributes or {}))]
+        if activation != "NONE":
+            kind, limits = ACTIVATIONS.get(activation, (None, ()))
+            if kind is None:
+                raise UnsupportedLayerError(f"its activation is {activation}")
+            ends = tuple(self.constant(node, limit, torch.float32) for limit in limits)
+            steps.append((kind, ends, {}))
+        quantization = self.graph.quantization.get(Output(node.name))
+        if self.simulates and quantization is not None and op != "Const":
+            steps.append(("FakeQuantize", (), dict(vars(quantization))))
+        self._chain(node, steps)
+
+    def _chain(self, node: GraphNode, steps: list[tuple[str, tuple[Output, ...], Any]]) -> None:
+        """Nodes one after another; the last has the name."""
+        before: tuple[Output, ...] = ()
+        for place, (op, others, attributes) in enumerate(steps):
+            is_last = place == len(steps) - 1
+            name = node.name if is_last else self._free(f"{node.name}/{op}")
+            if op == "Placeholder" and not is_last:
+                name = f"{node.name}/exact"
+            self.nodes[name] = GraphNode(name, op, (*before, *others), attributes)
+            before = (Output(name),)
+
+    def _free(self, name: str) -> str:
+        unique, number = name, 1
+        while unique in self.nodes or unique in self.graph.nodes:
+            unique, number = f"{name}_{number}", number + 1
+        return unique
+
+    def shape(self, output: Output) -> tuple[int, ...]:
+        """Of a constant, or of one that is only unpacked on its way."""
+        node = self.graph.nodes[output.node]
+        while node.op in ("DEQUANTIZE", "DENSIFY", "QUANTIZE") and node.inputs:
+            node = self.graph.nodes[node.inputs[0].node]
+        if node.op != "Const":
+            raise UnsupportedLayerError("its filter is computed")
+        return tuple(self.graph.constants[node.name].shape)
+
+    def turned(self, node: GraphNode, filter: Output, axes: Sequence[int]) -> Output:
+        """A filter with its axes in another order."""
+        if len(self.shape(filter)) != len(axes):
+            raise UnsupportedLayerError(f"its filter has shape {self.shape(filter)}")
+        return self.emit(node, "Transpose", (filter, self.constant(node, list(axes))))
+
+    def with_bias(
+        self, node: GraphNode, op: str, inputs: Sequence[Output], bias: Sequence[Output], given: Any
+    ) -> None:
+        """A node, and its bias if there is one."""
+        if bias and bias[0] != MISSING:
+            result = self.emit(node, op, inputs, given)
+            self.finish(node, "BiasAdd", (result, bias[0]), {"data_format": "NHWC"})
+        else:
+            self.finish(node, op, inputs, given)
+
+
+Lower = Callable[[_Lowering, GraphNode], None]
+
+
+# ---- convolutions and products -------------------------------------------------------------------
+
+
+def _window(node: GraphNode, dilates: bool = True) -> dict[str, Any]:
+    """Strides, padding and dilations as TensorFlow has them."""
+    options = node.attributes
+    found: dict[str, Any] = {
+        "strides": [1, options["stride_h"], options["stride_w"], 1],
+        "padding": options["padding"],
+        "data_format": "NHWC",
+    }
+    if dilates:
+        found["dilations"] = [1, options["dilation_h_factor"], options["dilation_w_factor"], 1]
+    return found
+
+
+def _conv_2d(to: _Lowering, node: GraphNode) -> None:
+    x, filter, *bias = node.inputs
+    kernel = to.turned(node, filter, (1, 2, 3, 0))
+    to.with_bias(node, "Conv2D", (x, kernel), bias, _window(node))
+
+
+def _depthwise_conv_2d(to: _Lowering, node: GraphNode) -> None:
+    x, filter, *bias = node.inputs
+    shape, multiplier = to.shape(filter), node.attributes["depth_multiplier"] or 1
+    if len(shape) != 4 or shape[0] != 1 or multiplier < 1 or shape[3] % multiplier:
+        raise UnsupportedLayerError(f"its filter has shape {shape}, its multiplier is {multiplier}")
+    sizes = [shape[1], shape[2], shape[3] // multiplier, multiplier]
+    kernel = to.emit(node, "Reshape", (filter, to.constant(node, sizes)))
+    to.with_bias(node, "DepthwiseConv2dNative", (x, kernel), bias, _window(node))
+
+
+def _transpose_conv(to: _Lowering, node: GraphNode) -> None:
+    size, filter, x, *bias = node.inputs
+    kernel = to.turned(node, filter, (1, 2, 0, 3))
+    given = _window(node, dilates=False)
+    to.with_bias(node, "Conv2DBackpropInput", (size, kernel, x), bias, given)
+
+
+def _conv_3d(to: _Lowering, node: GraphNode) -> None:
+    x, filter, *bias = node.inputs
+    options = node.attributes
+    names = ("stride_d", "stride_h", "stride_w")
+    gaps = ("dilation_d_factor", "dilation_h_factor", "dilation_w_factor")
+    given = {
+        "strides": [1, *(options[name] for name in names), 1],
+        "dilations": [1, *(options[name] for name in gaps), 1],
+        "padding": options["padding"],
+        "data_format": "NDHWC",
+    }
+    to.with_bias(node, "Conv3D", (x, filter), bias, given)
+
+
+def _fully_connected(to: _Lowering, node: GraphNode) -> None:
+    x, matrix, *bias = node.inputs
+    if node.attributes["weights_format"] != 0:
+        raise UnsupportedLayerError("its matrix is shuffled")
+    shape = to.shape(matrix)
+    if len(shape) != 2:
+        raise UnsupportedLayerError(f"its matrix has shape {shape}")
+    if node.attributes["keep_num_dims"]:
+        to.with_bias(node, "BatchMatMulV2", (x, matrix), bias, {"adj_y": True})
+    else:
+        rows = to.emit(node, "Reshape", (x, to.constant(node, [-1, shape[1]])))
+        to.with_bias(node, "MatMul", (rows, matrix), bias, {"transpose_b": True})
+
+
+def _batch_matmul(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "BatchMatMulV2", node.inputs, dict(node.attributes))
+
+
+def _convolution_2d_transpose_bias(to: _Lowering, node: GraphNode) -> None:
+    """MediaPipe's (``mediapipe/util/tflite/operations/transpose_conv_bias.cc``)."""
+    x, filter, *bias = node.inputs
+    options = node.attributes.get("custom_options", b"")
+    if len(options) < 12:
+        raise UnsupportedLayerError("its options are not there")
+    padding, width, height = struct.unpack("<3i", options[:12])
+    shape = to.shape(filter)
+    if padding not in (1, 2) or min(width, height) < 1 or len(shape) != 4:
+        raise UnsupportedLayerError(f"its options are {padding}, {width} and {height}")
+    window = (height, shape[1]), (width, shape[2])
+    sizes = to.emit(node, "Shape", (x,))
+    inner = []
+    for axis, (stride, taps) in enumerate(window, 1):
+        extra = 0 if padding == 1 else max(taps - stride, 0)
+        length = _element(to, node, sizes, axis)
+        length = to.emit(node, "Mul", (length, to.constant(node, stride)))
+        inner.append(to.emit(node, "AddV2", (length, to.constant(node, extra))))
+    batch, channels = _element(to, node, sizes, 0), to.constant(node, shape[0])
+    size = to.emit(node, "Pack", (batch, *inner, channels), {"axis": 0})
+    kernel = to.turned(node, filter, (1, 2, 0, 3))
+    given = {
+        "strides": [1, height, width, 1],
+        "padding": "SAME" if padding == 1 else "VALID",
+        "data_format": "NHWC",
+    }
+    to.with_bias(node, "Conv2DBackpropInput", (size, kernel, x), bias, given)
+
+
+def _element(to: _Lowering, node: GraphNode, sizes: Output, place: int) -> Output:
+    """One number out of a shape."""
+    ends = [to.constant(node, [number]) for number in (place, place + 1, 1)]
+    return to.emit(node, "StridedSlice", (sizes, *ends), {"shrink_axis_mask": 1})
+
+
+# ---- pools and images ----------------------------------------------------------------------------
+
+
+def _pool(op: str) -> Lower:
+    def lower(to: _Lowering, node: GraphNode) -> None:
+        to.finish(node, op, node.inputs, _pool_window(node))
+
+    return lower
+
+
+def _pool_window(node: GraphNode) -> dict[str, Any]:
+    options = node.attributes
+    size = [1, options["filter_height"], options["filter_width"], 1]
+    return {**_window(node, dilates=False), "ksize": size}
+
+
+def _l2_pool(to: _Lowering, node: GraphNode) -> None:
+    square = to.emit(node, "Square", node.inputs)
+    mean = to.emit(node, "AvgPool", (square,), _pool_window(node))
+    to.finish(node, "Sqrt", (mean,))
+
+
+def _resize(op: str) -> Lower:
+    def lower(to: _Lowering, node: GraphNode) -> None:
+        to.finish(node, op, node.inputs, dict(node.attributes))
+
+    return lower
+
+
+def _block(op: str) -> Lower:
+    def lower(to: _Lowering, node: GraphNode) -> None:
+        given = {"block_size": node.attributes["block_size"], "data_format": "NHWC"}
+        to.finish(node, op, node.inputs, given)
+
+    return lower
+
+
+def _mirror_pad(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "MirrorPad", node.inputs, {"mode": node.attributes["mode"]})
+
+
+# ---- elementwise, normalizations -----------------------------------------------------------------
+
+
+def _arithmetic(op: str) -> Lower:
+    return lambda to, node: to.finish(node, op, node.inputs)
+
+
+def _clip(low: float, high: float) -> Lower:
+    def lower(to: _Lowering, node: GraphNode) -> None:
+        ends = (to.constant(node, end, torch.float32) for end in (low, high))
+        to.finish(node, "ClipByValue", (node.inputs[0], *ends))
+
+    return lower
+
+
+def _leaky_relu(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "LeakyRelu", node.inputs, {"alpha": node.attributes["alpha"]})
+
+
+def _hard_swish(to: _Lowering, node: GraphNode) -> None:
+    """``x * relu6(x + 3) / 6``."""
+    (x,) = node.inputs
+    total = to.emit(node, "AddV2", (x, to.constant(node, 3.0, torch.float32)))
+    gate = to.emit(node, "Relu6", (total,))
+    part = to.emit(node, "Mul", (gate, to.constant(node, 1 / 6, torch.float32)))
+    to.finish(node, "Mul", (x, part))
+
+
+def _gelu(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "Gelu", node.inputs, {"approximate": node.attributes["approximate"]})
+
+
+def _softmax(to: _Lowering, node: GraphNode) -> None:
+    x, beta = node.inputs[0], node.attributes["beta"]
+    if beta != 1:
+        x = to.emit(node, "Mul", (x, to.constant(node, beta, torch.float32)))
+    to.finish(node, "Softmax", (x,))
+
+
+def _l2_normalization(to: _Lowering, node: GraphNode) -> None:
+    (x,) = node.inputs
+    square = to.emit(node, "Square", (x,))
+    total = to.emit(node, "Sum", (square, to.constant(node, [-1])), {"keep_dims": True})
+    norm = to.emit(node, "Sqrt", (total,))
+    norm = to.emit(node, "Maximum", (norm, to.constant(node, L2_EPSILON, torch.float32)))
+    to.finish(node, "RealDiv", (x, norm))
+
+
+def _local_response_normalization(to: _Lowering, node: GraphNode) -> None:
+    options = node.attributes
+    given = {
+        "depth_radius": options["radius"],
+        **{k: options[k] for k in ("bias", "alpha", "beta")},
+    }
+    to.finish(node, "LRN", node.inputs, given)
+
+
+def _fake_quant(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "FakeQuantWithMinMaxArgs", node.inputs, dict(node.attributes))
+
+
+def _dequantize(to: _Lowering, node: GraphNode) -> None:
+    """Of a constant of 16 bits; what integers stand for is there already."""
+    is_constant = to.graph.nodes[node.inputs[0].node].op in ("Const", "DENSIFY")
+    op = "Cast" if is_constant else "Identity"
+    to.finish(node, op, node.inputs, {"DstT": "float32"})
+
+
+def _cast(to: _Lowering, node: GraphNode) -> None:
+    options = node.attributes
+    given = {"SrcT": options["in_data_type"], "DstT": options["out_data_type"]}
+    to.finish(node, "Cast", node.inputs, given)
+
+
+# ---- reductions ----------------------------------------------------------------------------------
+
+
+def _reduction(op: str) -> Lower:
+    def lower(to: _Lowering, node: GraphNode) -> None:
+        to.finish(node, op, node.inputs, {"keep_dims": node.attributes["keep_dims"]})
+
+    return lower
+
+
+def _arg(op: str) -> Lower:
+    def lower(to: _Lowering, node: GraphNode) -> None:
+        to.finish(node, op, node.inputs, {"output_type": node.attributes["output_type"]})
+
+    return lower
+
+
+def _cumsum(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "Cumsum", node.inputs, dict(node.attributes))
+
+
+# ---- arranging -----------------------------------------------------------------------------------
+
+
+def _reshape(to: _Lowering, node: GraphNode) -> None:
+    shape = node.inputs[1:] or (to.constant(node, node.attributes["new_shape"]),)
+    to.finish(node, "Reshape", (node.inputs[0], *shape))
+
+
+def _squeeze(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "Squeeze", node.inputs, {"squeeze_dims": node.attributes["squeeze_dims"]})
+
+
+def _strided_slice(to: _Lowering, node: GraphNode) -> None:
+    if node.attributes["offset"]:
+        raise UnsupportedLayerError("its ends count from its beginnings")
+    masks = {key: value for key, value in node.attributes.items() if key.endswith("_mask")}
+    to.finish(node, "StridedSlice", node.inputs, masks)
+
+
+def _concatenation(to: _Lowering, node: GraphNode) -> None:
+    axis = to.constant(node, node.attributes["axis"])
+    given = {"N": len(node.inputs)}
+    to.finish(node, "ConcatV2", (*node.inputs, axis), given)
+
+
+def _pack(to: _Lowering, node: GraphNode) -> None:
+    given = {"axis": node.attributes["axis"], "N": len(node.inputs)}
+    to.finish(node, "Pack", node.inputs, given)
+
+
+def _unpack(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "Unpack", node.inputs, dict(node.attributes))
+
+
+def _split(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "Split", node.inputs, {"num_split": node.attributes["num_splits"]})
+
+
+def _split_v(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "SplitV", node.inputs, {"num_split": node.attributes["num_splits"]})
+
+
+def _gather(to: _Lowering, node: GraphNode) -> None:
+    axis = to.constant(node, node.attributes["axis"])
+    given = {"batch_dims": node.attributes["batch_dims"]}
+    to.finish(node, "GatherV2", (*node.inputs, axis), given)
+
+
+def _shape(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "Shape", node.inputs, {"out_type": node.attributes["output_type"]})
+
+
+def _one_hot(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "OneHot", node.inputs, {"axis": node.attributes["axis"]})
+
+
+LOWERINGS: dict[str, Lower] = {
+    "CONV_2D": _conv_2d,
+    "DEPTHWISE_CONV_2D": _depthwise_conv_2d,
+    "TRANSPOSE_CONV": _transpose_conv,
+    "CONV_3D": _conv_3d,
+    "FULLY_CONNECTED": _fully_connected,
+    "BATCH_MATMUL": _batch_matmul,
+    "Convolution2DTransposeBias": _convolution_2d_transpose_bias,
+    "AVERAGE_POOL_2D": _pool("AvgPool"),
+    "MAX_POOL_2D": _pool("MaxPool"),
+    "L2_POOL_2D": _l2_pool,
+    "RESIZE_BILINEAR": _resize("ResizeBilinear"),
+    "RESIZE_NEAREST_NEIGHBOR": _resize("ResizeNearestNeighbor"),
+    "SPACE_TO_DEPTH": _block("SpaceToDepth"),
+    "DEPTH_TO_SPACE": _block("DepthToSpace"),
+    "MIRROR_PAD": _mirror_pad,
+    **{name: _arithmetic(op) for name, op in ARITHMETIC.items()},
+    **{name: _reduction(op) for name, op in REDUCTIONS.items()},
+    "RELU_N1_TO_1": _clip(-1.0, 1.0),
+    "RELU_0_TO_1": _clip(0.0, 1.0),
+    "LEAKY_RELU": _leaky_relu,
+    "HARD_SWISH": _hard_swish,
+    "GELU": _gelu,
+    "SOFTMAX": _softmax,
+    "L2_NORMALIZATION": _l2_normalization,
+    "LOCAL_RESPONSE_NORMALIZATION": _local_response_normalization,
+    "FAKE_QUANT": _fake_quant,
+    "CAST": _cast,
+    "DEQUANTIZE": _dequantize,
+    "ARG_MAX": _arg("ArgMax"),
+    "ARG_MIN": _arg("ArgMin"),
+    "CUMSUM": _cumsum,
+    "RESHAPE": _reshape,
+    "SQUEEZE": _squeeze,
+    "STRIDED_SLICE": _strided_slice,
+    "CONCATENATION": _concatenation,
+    "PACK": _pack,
+    "UNPACK": _unpack,
+    "SPLIT": _split,
+    "SPLIT_V": _split_v,
+    "GATHER": _gather,
+    "SHAPE": _shape,
+    "ONE_HOT": _one_hot,
+}
