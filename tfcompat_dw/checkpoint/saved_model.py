@@ -51,11 +51,14 @@ class SavedModelVariables(Bundle):
 
     def _read_index(self) -> dict[bytes, Any]:
         """A graph of constants only has no variables."""
-        nodes = () if self._meta is None else self._meta.graph_def.node
-        if self._index.is_file() or not nodes or any(node.op in VARIABLES for node in nodes):
+        if self._index.is_file() or not self._has_only_constants():
             return super()._read_index()
         self._shards = 0
         return {}
+
+    def _has_only_constants(self) -> bool:
+        nodes = () if self._meta is None else self._meta.graph_def.node
+        return bool(nodes) and not any(node.op in VARIABLES for node in nodes)
 
     def variable_names(self) -> dict[str, str]:
         """The full name of each variable.
