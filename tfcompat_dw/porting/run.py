@@ -70,11 +70,12 @@ def inputs_for(
     source: str,
     size: tuple[int, int],
     value_range: tuple[float, float],
+    batch: int = RANDOM_BATCH,
 ) -> list[Array]:
     """An array for each input: random numbers, or one read from a file for the only input."""
     if source == "random":
         generator = np.random.default_rng(0)
-        return [_random(generator, one, size, value_range) for one in wanted]
+        return [_random(generator, one, size, value_range, batch) for one in wanted]
     if len(wanted) != 1:
         raise PortError(f"the network has {len(wanted)} inputs; --input random serves them all")
     path, shape = Path(source), _shape(wanted[0])
@@ -102,10 +103,11 @@ def _random(
     wanted: ModelInput,
     size: tuple[int, int],
     value_range: tuple[float, float],
+    count: int,
 ) -> Array:
     """Numbers within the range; small ones where the network takes integers, bytes for bytes."""
     shape = _shape(wanted)
-    batch = [RANDOM_BATCH if one is None else one for one in shape[:1]]
+    batch = [count if one is None else one for one in shape[:1]]
     sizes = [SAMPLES] if shape == (None,) else [*batch, *_filled(shape[1:], size)]
     if wanted.dtype.startswith(("float", "bfloat")):
         return generator.uniform(*value_range, sizes).astype("f4")
