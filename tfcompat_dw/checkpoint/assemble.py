@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,21 @@ import torch
 from torch import Tensor
 
 from tfcompat_dw.checkpoint.base import CheckpointError
-from tfcompat_dw.checkpoint.constants import constant, constant_info, filled_bytes
+from tfcompat_dw.checkpoint.constants import constant, constant_bytes
 from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output
-from tfcompat_dw.checkpoint.inline import FED, MAIN, VARIABLES, Inliner, Place
-from tfcompat_dw.checkpoint.loops import LOOPS, map_loop, with_maps
-from tfcompat_dw.checkpoint.nodes import MOST_NODES, Body, Node
+from tfcompat_dw.checkpoint.inline import FED, MAIN, VARIABLES, Inliner, Place, Scope
+from tfcompat_dw.checkpoint.loops import LOOPS, MapLoop, MapLoops, with_maps
+from tfcompat_dw.checkpoint.nodes import LONGEST_NAME, MOST_NODES, Body, Node
 from tfcompat_dw.checkpoint.schemas import data_type
 
 VALUE_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
 """What the keys of variables end with in TF 2's checkpoints."""
-LONGEST_NAME = 4096
-"""Characters, with the names of the calls around it."""
+LONGEST_NAMES = 2**26
+"""Characters of all names that are made of the names of calls."""
 LARGEST_FILLED_GRAPH = 2**30
-"""Bytes of all constants that the file has fewer values of."""
+"""Bytes of constants that the file has fewer values of, or that are written out again."""
+DEEPEST_MAPS = 20
+"""Maps within each other."""
 SUGGESTED = 10
 """Names in an error."""
 
@@ -54,34 +57,50 @@ class Stored:
     key: str = ""
     """Of the checkpoint, where several variables have the same name."""
     trainable: bool = False
+    size: int = 0
+    """Bytes of the value."""
+    filled: int = 0
+    """Those of them that the file does not have: one number stands for many."""
 
 
 def stored_constant(node: Node, path: Path) -> Stored:
     """The value of a node ``Const``, checked as far as that needs no memory."""
     proto = constant_proto(node, path)
-    constant_info(proto, path, node.name)
+    size, filled = constant_bytes(proto, path, node.name)
     told = node.attribute("dtype")
     if told is not None and told != data_type(proto.dtype):
         reason = f"a constant of type {told} whose value is {data_type(proto.dtype)}"
         raise CheckpointError(path, node.name, reason)
-    return Stored(lambda: constant(proto, path, node.name))
+    return Stored(lambda: constant(proto, path, node.name), size=size, filled=filled)
 
 
 def constant_proto(node: Node, path: Path) -> Any:
     """The ``TensorProto`` of a node ``Const``."""
-    value = node.message("value")
-    if value is None or not value.HasField("tensor"):
+    value = node.tensor("value")
+    if value is None:
         raise CheckpointError(path, node.name, "a constant without a value")
-    return value.tensor
+    return value
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sources:
     """Where a file has the values of constants and variables."""
 
-    constant: Callable[[Node], Stored]
+    of_constant: Callable[[Node], Stored]
     variable: Callable[[str], Stored]
     """By the variable's name in the graph."""
+    filled: int = 0
+    """Bytes of the constants so far that the file does not have."""
+    _known: dict[Node, Stored] = field(default_factory=dict)
+
+    def constant(self, node: Node) -> Stored:
+        """The value of a node, which calls may write out many times."""
+        if node in self._known:
+            self.filled += self._known[node].size
+        else:
+            self._known[node] = self.of_constant(node)
+            self.filled += self._known[node].filled
+        return self._known[node]
 
 
 class LazyTensors(Mapping[str, Tensor]):
@@ -151,32 +170,43 @@ def _unfinished(
         yield place
 
 
+class Names:
+    """Names that are given once: ``name``, then ``name_1``, ``name_2``, ...
+
+    Args:
+        reserved: names that nothing else may get.
+    """
+
+    def __init__(self, reserved: Iterable[str] = ()) -> None:
+        self._taken = set(reserved)
+        self._last: dict[str, int] = {}
+
+    def new(self, name: str) -> str:
+        """The name, or the first one like it that is free."""
+        unique = name
+        while unique in self._taken:
+            self._last[name] = self._last.get(name, 0) + 1
+            unique = f"{name}_{self._last[name]}"
+        self._taken.add(unique)
+        return unique
+
+
 def names_of(inliner: Inliner, own: Mapping[Key, str]) -> dict[Key, str]:
     """The nodes' names: their own where these are unique, else with the calls around them."""
-    taken: set[str] = set()
-    counts: dict[str, int] = {}
-    for name in own.values():
-        counts[name] = counts.get(name, 0) + 1
-    found: dict[Key, str] = {}
-    for key in sorted(own, key=lambda key: key[0] > MAIN):  # those of the graph itself first
+    counts = Counter(own.values())
+    again = {name for name, count in counts.items() if count > 1}
+    found = {key: name for key, name in own.items() if name not in again}
+    names, room = Names(found.values()), LONGEST_NAMES
+    keys = (key for key, name in own.items() if name in again)
+    for key in sorted(keys, key=lambda key: key[0] > MAIN):  # those of the graph itself first
         name = own[key]
-        if counts[name] > 1 and (key[0] > MAIN or name in taken):
-            name = path_name(inliner, key) if key[0] >= MAIN else name
-        name = _untaken(name, taken, counts)
-        taken.add(name)
-        found[key] = name
+        if key[0] > MAIN:
+            name = path_name(inliner, key)
+            room -= len(name)
+            if room < 0:
+                raise CheckpointError(inliner.path, name[:200], "names that are longer than any is")
+        found[key] = names.new(name)
     return {key: found[key] for key in own}
-
-
-def _untaken(name: str, taken: set[str], counts: dict[str, int]) -> str:
-    """The name, or the first of ``name_1``, ``name_2``, ... that is free."""
-    if name not in taken:
-        return name
-    number = counts.get(f"{name}_", 0) + 1
-    while f"{name}_{number}" in taken or f"{name}_{number}" in counts:
-        number += 1
-    counts[f"{name}_"] = number
-    return f"{name}_{number}"
 
 
 def path_name(inliner: Inliner, key: Key) -> str:
@@ -198,11 +228,12 @@ def path_name(inliner: Inliner, key: Key) -> str:
 class _Parts:
     """What a graph is made of, while it is put together."""
 
+    names: Names
+    """Of nodes; those that are still to come are taken, too."""
     nodes: dict[str, GraphNode] = field(default_factory=dict)
     constants: dict[str, Callable[[], Tensor]] = field(default_factory=dict)
     trainable: set[str] = field(default_factory=set)
     variable_names: dict[str, str] = field(default_factory=dict)
-    filled: int = 0
 
 
 class Assembly:
@@ -214,6 +245,8 @@ class Assembly:
         entries: its inputs.
         ends: its outputs by their names, resolved.
         sources: values.
+        maps: the loops of the file, if an assembly around this one has looked at them.
+        depth: how many maps are around it.
     """
 
     def __init__(
@@ -223,11 +256,16 @@ class Assembly:
         entries: Sequence[Entry],
         ends: Mapping[str, Place],
         sources: Sources,
+        maps: MapLoops | None = None,
+        depth: int = 0,
     ) -> None:
         self.inliner, self.name, self.entries = inliner, name, entries
         self.ends, self.sources = dict(ends), sources
         self.path = inliner.path
+        self._maps, self._depth = maps or MapLoops(inliner.library), depth
         self._variables: dict[str, Stored] = {}
+        self._entry_nodes: dict[str, str] = {}
+        self._edges: Mapping[Key, list[Place]] = {}
 
     def graph(self, outputs: Sequence[str] | None, unused: bool = True) -> Graph:
         """The graph to its own outputs, or to those that are asked for.
@@ -297,7 +335,8 @@ class Assembly:
     def _put_together(
         self, edges: Mapping[Key, list[Place]], names: Mapping[Key, str], ends: Mapping[str, Place]
     ) -> Graph:
-        parts = _Parts()
+        parts = _Parts(Names(names.values()))
+        self._edges = edges
         self._entry_nodes = {
             entry.name: names[FED, str(number)]
             for number, entry in enumerate(self.entries)
@@ -305,13 +344,13 @@ class Assembly:
         }
 
         def output(place: Place) -> Output:
+            if place.output and self._is_constant(place):
+                reason = f"a constant has no result {place.output}"
+                raise CheckpointError(self.path, place.node, reason)
             return Output(names[place.scope, place.node], place.output)
 
         for key, inputs in edges.items():
             self._add(parts, key, names[key], tuple(map(output, inputs)), inputs)
-        if parts.filled > LARGEST_FILLED_GRAPH:
-            reason = f"its constants stand for {parts.filled} bytes more than the file has"
-            raise CheckpointError(self.path, "", reason)
         given = [
             GraphInput(entry.name, Output(names[FED, str(number)]), entry.shape, entry.dtype)
             for number, entry in enumerate(self.entries)
@@ -327,6 +366,10 @@ class Assembly:
             parts.variable_names,
         )
         return with_maps(graph)
+
+    def _is_constant(self, place: Place) -> bool:
+        node = self.inliner.node(place)
+        return node is not None and node.op == "Const"
 
     # ---- nodes -------------------------------------------------------------------------------
 
@@ -370,17 +413,27 @@ class Assembly:
     ) -> None:
         attributes = self._attributes(scope, node)
         if node.op == "Const":
-            parts.constants[name] = self.sources.constant(node).read
-            if (value := node.message("value")) is not None and value.HasField("tensor"):
-                parts.filled += filled_bytes(value.tensor, self.path, node.name)
+            parts.constants[name] = self._constant(node)
+        elif node.op in PLACEHOLDERS:
+            raise CheckpointError(
+                self.path, node.name, "a placeholder that is no input of this graph"
+            )
         op, of_variable = node.op, bool(places) and places[0].scope == VARIABLES
         if of_variable and op == "ResourceGather":
-            op, inputs = "GatherV2", (*inputs, self._add_axis(parts, name, attributes))
+            op, attributes = "GatherV2", dict(attributes)
+            inputs = (*inputs, self._add_axis(parts, name, attributes))
         elif of_variable:
             op = _OF_VALUES.get(op, op)
-        if op in LOOPS:
-            attributes |= self._map(parts, scope, node)
+        if op in LOOPS and (found := self._map(scope, node, inputs, places)) is not None:
+            attributes = {**attributes, "map": found}
         parts.nodes[name] = GraphNode(name, op, inputs, attributes)
+
+    def _constant(self, node: Node) -> Callable[[], Tensor]:
+        stored = self.sources.constant(node)
+        if self.sources.filled > LARGEST_FILLED_GRAPH:
+            reason = f"its constants stand for {self.sources.filled} bytes more than the file has"
+            raise CheckpointError(self.path, node.name, reason)
+        return stored.read
 
     def _add_axis(self, parts: _Parts, name: str, attributes: dict[str, Any]) -> Output:
         """``GatherV2`` takes an axis, which begins after the batch."""
@@ -388,48 +441,100 @@ class Assembly:
         axis = torch.tensor(
             batch if isinstance(batch, int) and abs(batch) < 64 else 0, dtype=torch.int32
         )
-        own = _untaken(f"{name}/axis", set(parts.nodes), {})
+        own = parts.names.new(f"{name}/axis")
         parts.nodes[own] = GraphNode(own, "Const", (), {"dtype": "int32"})
         parts.constants[own] = lambda: axis
         attributes.update(Taxis="int32", Tparams=attributes.pop("dtype", "float32"))
         return Output(own)
 
-    def _map(self, parts: _Parts, scope: int, node: Node) -> dict[str, Any]:
+    def _attributes(self, scope: int, node: Node) -> Mapping[str, Any]:
+        """The node's; those that a function leaves open are its call's."""
+        call, left_open = self.inliner.scopes[scope].call, node.about.placeholders
+        if call is None or not left_open:
+            return node.about.public
+        self.inliner.spend(len(node.about.public))
+        given = {
+            name: call.attribute(of_call)
+            for name, of_call in left_open.items()
+            if name in node.about.public
+        }
+        return {**node.about.public, **given}
+
+    # ---- maps --------------------------------------------------------------------------------
+
+    def _map(
+        self, scope: int, node: Node, inputs: Sequence[Output], places: Sequence[Place]
+    ) -> dict[str, Any] | None:
         """What a loop does for each element, if that is all it does."""
-        loop = map_loop(self.inliner.library, node)
-        if loop is None or len(self.inliner.scopes[scope].body.name) > LONGEST_NAME:
-            return {}
+        loop = self._maps.of(node) if self._depth < DEEPEST_MAPS else None
+        if loop is None:
+            return None
         inner = self.inliner.call(scope, node, loop.body, node.inputs)
-        entries = list(self.entries)
-        fed = dict(self.inliner.fed)
-        for name in loop.elements:
-            fed[Place(inner.number, name)] = Place(FED, str(len(entries)))
-            entries.append(Entry(name, name, None, _element_dtype(inner.body, name)))
-        self.inliner.fed = fed
+        if len(places) != len(inner.body.arguments):
+            reason = f"a loop over {len(places)} values, its body takes {len(inner.body.arguments)}"
+            raise CheckpointError(self.path, node.name, reason)
+        entries, elements, others = self._inner_entries(loop, inner, inputs, places)
         ends = {
             str(number): self.inliner.resolve(Place(inner.number, *source))
             for number, source in loop.results.items()
         }
-        body = Assembly(self.inliner, node.name, entries, ends, self.sources)
+        body = Assembly(
+            self.inliner, node.name, entries, ends, self.sources, self._maps, self._depth + 1
+        )
         graph = body.graph(None, unused=False)
-        mapped = set(loop.elements)
-        inputs = sorted(graph.inputs, key=lambda one: one.name not in mapped)
-        elements = [loop.elements[one.name] for one in inputs if one.name in mapped]
-        others = [Output(self._entry_nodes[one.name]) for one in inputs if one.name not in mapped]
-        results = {number: place for place, number in enumerate(loop.results)}
-        graph = replace(graph, inputs=tuple(inputs))
-        found = {"body": graph, "elements": elements, "others": others, "results": results}
-        return {"map": found}
+        ordered_inputs = sorted(graph.inputs, key=lambda one: one.name not in elements)
+        return {
+            "body": replace(graph, inputs=tuple(ordered_inputs)),
+            "elements": [elements[one.name] for one in ordered_inputs if one.name in elements],
+            "others": [others[one.name] for one in ordered_inputs if one.name not in elements],
+            "results": {number: place for place, number in enumerate(loop.results)},
+        }
 
-    def _attributes(self, scope: int, node: Node) -> dict[str, Any]:
-        """The node's; those that a function leaves open are its call's."""
-        attributes = node.attributes()
-        call = self.inliner.scopes[scope].call
-        for one in node.proto.attr:
-            name = one.key.decode(errors="replace")
-            if call is not None and name in attributes and one.value.HasField("placeholder"):
-                attributes[name] = call.attribute(str(attributes[name]))
-        return attributes
+    def _inner_entries(
+        self, loop: MapLoop, inner: Scope, inputs: Sequence[Output], places: Sequence[Place]
+    ) -> tuple[list[Entry], dict[str, int], dict[str, Output]]:
+        """What goes into the body of a map.
+
+        All inputs of the network, of which it may take the sizes; elements, with the numbers of
+        their lists; and what the loop is given that is computed from values of inputs.
+        """
+        self.inliner.spend(len(self.entries) + len(places))
+        entries = list(self.entries)
+        names = Names(entry.name for entry in entries)
+        others = {entry.name: Output(self._entry_nodes[entry.name]) for entry in entries}
+        elements: dict[str, int] = {}
+
+        def add(node: str, dtype: str) -> str:
+            name = names.new(node)
+            self.inliner.fed[Place(inner.number, node)] = Place(FED, str(len(entries)))
+            entries.append(Entry(name, node, None, dtype))
+            return name
+
+        for node, number in loop.elements.items():
+            elements[add(node, _element_dtype(inner.body, node))] = number
+        lists = {*loop.elements.values(), *loop.results}
+        for number, argument in enumerate(inner.body.arguments):
+            place = places[number]
+            if number not in lists and (place.scope, place.node) in self._of_values:
+                dtype = data_type(inner.body.signature.input_arg[number].type)
+                others[add(argument, dtype)] = inputs[number]
+        return entries, elements, others
+
+    @cached_property
+    def _of_values(self) -> set[Key]:
+        """Nodes that depend on inputs by more than their sizes, or on a loop."""
+        found: set[Key] = set()
+        looped: set[Key] = set()
+        for key, inputs in self._edges.items():
+            node = self.inliner.node(Place(*key))
+            op = "" if node is None else node.op
+            before = {(place.scope, place.node) for place in inputs}
+            if op in LOOPS or not before.isdisjoint(looped):
+                looped.add(key)
+                found.add(key)
+            elif key[0] == FED or (op not in OF_SIZES and not before.isdisjoint(found)):
+                found.add(key)
+        return found
 
 
 def _element_dtype(body: Body, name: str) -> str:
@@ -437,6 +542,8 @@ def _element_dtype(body: Body, name: str) -> str:
     return found if isinstance(found, str) else "float32"
 
 
+PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
+OF_SIZES = ("Shape", "ShapeN", "Size", "Rank")
 _OF_VALUES = {"ResourceGatherNd": "GatherNd", "VariableShape": "Shape"}
 """Operations that take a variable's handle, and those that take its value."""
 

@@ -69,13 +69,22 @@ def constant_strings(proto: Any, path: Path, place: str) -> list[bytes]:
     return strings + [last] * more
 
 
-def filled_bytes(proto: Any, path: Path, place: str) -> int:
-    """How many bytes more its values would take than the file has of them."""
+def constant_bytes(proto: Any, path: Path, place: str) -> tuple[int, int]:
+    """How many bytes its values take, and how many of them the file does not have."""
     info = constant_info(proto, path, place)
+    stored = int(proto.ByteSize())
+    if info.dtype == "string":
+        more = info.elements - len(proto.string_val)
+        last = len(proto.string_val[-1]) if proto.string_val else 0
+        filled = max(0, more) * (last + STRING_OVERHEAD)
+        return stored + filled, filled
     dtype = TORCH_DTYPES.get(stored_type(info.dtype))
-    if dtype is None or proto.tensor_content:
-        return 0
-    return max(0, info.elements * dtype.itemsize - int(proto.ByteSize()))
+    size = info.elements * dtype.itemsize if dtype is not None else 0
+    return size, max(0, size - stored)
+
+
+STRING_OVERHEAD = 40
+"""Bytes that Python takes for a string of bytes, and for its place in a list."""
 
 
 def _content(data: bytes, info: TensorInfo, path: Path, place: str) -> Tensor:

@@ -58,6 +58,8 @@ NO_RESULT_ENDS = (
     "EnqueueV2",
 )
 NO_RESULT_STARTS = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply", "Restore")
+MOST_ENDS = 100_000
+"""Results that nobody takes."""
 SHAPES_OF_RANK_0 = 24
 """Before this version of graphs a shape without sizes meant that nothing is known of it
 (``tensorflow/core/public/version.h``)."""
@@ -210,7 +212,13 @@ def _ends(library: Library, inputs: set[str]) -> list[str]:
     ends = [node for node in nodes.values() if node.name not in taken and _is_result(node)]
     reached = _reached(inputs, taken)
     ends = [node for node in ends if node.name in reached] or ends
-    return [name for node in ends for name in _results(library, node)]
+    counts = [library.output_count(node) for node in ends]
+    if sum(counts) > MOST_ENDS:
+        reason = f"{sum(counts)} results that nobody takes; say which ones are the outputs"
+        raise CheckpointError(library.path, "", reason)
+    return [
+        name for node, count in zip(ends, counts, strict=True) for name in _results(node, count)
+    ]
 
 
 def _is_result(node: Node) -> bool:
@@ -232,8 +240,7 @@ def _reached(inputs: set[str], taken: dict[str, list[str]]) -> set[str]:
     return found
 
 
-def _results(library: Library, node: Node) -> list[str]:
-    count = library.output_count(node)
+def _results(node: Node, count: int) -> list[str]:
     return [node.name, *(f"{node.name}:{number}" for number in range(1, count))]
 
 

@@ -65,7 +65,7 @@ class Inliner:
         library: the graph and its functions.
         root: the function whose arguments are inputs; the graph itself if None.
         fed: outputs of nodes, and arguments, that are inputs of the network, with the inputs' own
-            names, or variables.
+            names, or variables; others may be added before they are met.
         path: for errors.
     """
 
@@ -73,10 +73,11 @@ class Inliner:
         self,
         library: Library,
         path: Path,
-        fed: Mapping[Place, Place] | None = None,
+        fed: dict[Place, Place] | None = None,
         root: Body | None = None,
     ) -> None:
-        self.library, self.path, self.fed = library, path, fed or {}
+        self.library, self.path = library, path
+        self.fed = {} if fed is None else fed  # an empty one may be filled later
         self.scopes = [Scope(MAIN, root or library.main)]
         self._calls: dict[tuple[int, str], Scope] = {}
         self._ends: dict[Place, Place] = {}
@@ -94,9 +95,12 @@ class Inliner:
         body = self.scopes[scope].body
         node, index = self.library.source(body, name)
         if node not in body.nodes and node not in body.arguments:
-            inside = f"function {body.name[:200]!r}" if body.name else "the graph"
-            raise CheckpointError(self.path, inside, f"there is no node {node[:200]!r}")
+            raise self._nothing(body, node)
         return Place(scope, node, index)
+
+    def _nothing(self, body: Body, node: str) -> CheckpointError:
+        inside = f"function {body.name[:200]!r}" if body.name else "the graph"
+        return CheckpointError(self.path, inside, f"there is no node {node[:200]!r}")
 
     def resolve(self, place: Place) -> Place:
         """Where the value of a tensor is computed, or enters."""
@@ -126,9 +130,9 @@ class Inliner:
             ]
         return [self.resolve(one) for one in names]
 
-    def spend(self) -> None:
+    def spend(self, amount: int = 1) -> None:
         """Keeps count, so that no file takes forever."""
-        self._steps += 1
+        self._steps += amount
         if self._steps > MOST_STEPS:
             raise CheckpointError(
                 self.path, "", f"the graph takes more than {MOST_STEPS} steps to write out"
@@ -191,7 +195,9 @@ class Inliner:
         scope = self.scopes[place.scope]
         if scope.parent is None:
             return None
-        number = scope.body.arguments[place.node]
+        number = scope.body.arguments.get(place.node)
+        if number is None:
+            raise self._nothing(scope.body, place.node)
         if number >= len(scope.arguments):
             reason = f"called with {len(scope.arguments)} arguments, has more"
             raise CheckpointError(self.path, f"function {scope.body.name[:200]!r}", reason)
@@ -203,6 +209,7 @@ class Inliner:
         """The scope of a call, which is always the same for the same node."""
         key = scope, node.name
         if key not in self._calls:
+            self.spend(len(inputs))
             arguments = tuple(self.place(scope, name) for name in inputs)
             self._calls[key] = self._new_scope(scope, node, function, arguments)
         return self._calls[key]
@@ -274,13 +281,13 @@ class Inliner:
         return None if None in values else int(function(*values))
 
     def _scalar(self, node: Node) -> int | None:
-        value = node.message("value")
-        if value is None or not value.HasField("tensor"):
+        value = node.tensor("value")
+        if value is None:
             return None
-        info = constant_info(value.tensor, self.path, node.name)
+        info = constant_info(value, self.path, node.name)
         if info.elements != 1 or info.dtype not in ("bool", "int32", "int64"):
             return None
-        return int(constant(value.tensor, self.path, node.name).item())
+        return int(constant(value, self.path, node.name).item())
 
     def _switched(self, place: Place, node: Node) -> Place | None:
         """Through a switch whose predicate is constant."""

@@ -7,7 +7,7 @@ goes up by one.  Loops of any other kind stay what they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,15 +31,27 @@ class MapLoop:
     """By the number of the loop's output: where the element that is put there comes from."""
 
 
-def map_loop(library: Library, node: Node) -> MapLoop | None:
-    """The loop as a map; None if it is another kind of loop."""
-    names = node.attribute("body"), node.attribute("cond")
-    if not all(isinstance(name, str) and name in library for name in names):
-        return None
-    body, condition = (library.body(str(name)) for name in names)
-    if not {one.op for one in condition.nodes.values()} <= _COMPARISONS:
-        return None
-    return _Reading(library, body).map(str(names[0]))
+class MapLoops:
+    """The loops of a file that are maps, each body looked at once."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._found: dict[tuple[str, str], MapLoop | None] = {}
+
+    def of(self, node: Node) -> MapLoop | None:
+        """The loop as a map; None if it is another kind of loop."""
+        names = node.attribute("body"), node.attribute("cond")
+        if not all(isinstance(name, str) and name in self._library for name in names):
+            return None
+        if names not in self._found:
+            self._found[names] = self._read(*names)
+        return self._found[names]
+
+    def _read(self, name: str, condition: str) -> MapLoop | None:
+        nodes = self._library.body(condition).nodes.values()
+        if not {one.op for one in nodes} <= _COMPARISONS:
+            return None
+        return _Reading(self._library, self._library.body(name)).map(name)
 
 
 class _Reading:
@@ -48,30 +60,38 @@ class _Reading:
     def __init__(self, library: Library, body: Body) -> None:
         self.library, self.body = library, body
         self.arguments = list(body.arguments)
+        self._sources: dict[str, tuple[str, int]] = {}
 
     def map(self, name: str) -> MapLoop | None:
-        """See :func:`map_loop`."""
+        """See :class:`MapLoops`."""
         ends = [self._source(end) for end in self.body.ends]
         if len(ends) != len(self.arguments):
             return None
-        counters = {n for n, end in enumerate(ends) if self._counts(n, end)}
+        counting = {n for n, end in enumerate(ends) if self._counts(n, end)}
+        counters = {(self.arguments[n], 0) for n in counting}
         kept = {n for n, end in enumerate(ends) if end == (self.arguments[n], 0)}
         results = {n: self._put(n, end, counters) for n, end in enumerate(ends)}
         found = {n: end for n, end in results.items() if end is not None}
-        if set(range(len(ends))) - counters - kept - found.keys() or not found:
+        if set(range(len(ends))) - counting - kept - found.keys() or not found:
             return None
         elements = self._elements(counters, kept)
         return None if elements is None else MapLoop(name, elements, found)
 
     def _source(self, name: str) -> tuple[str, int]:
-        """Through what hands on its input."""
-        for _ in range(len(self.body.nodes) + 1):
-            node, index = self.library.source(self.body, name)
-            found = self.body.nodes.get(node)
-            if found is None or found.op != "Identity" or not found.inputs:
-                return node, index
-            name = found.inputs[0]
-        return "", 0
+        """Through what hands on its input; nothing, if that is a circle."""
+        chain: dict[str, None] = {}
+        end = self._sources.get(name)
+        while end is None:
+            chain[name] = None
+            source = self.library.source(self.body, name)
+            node = self.body.nodes.get(source[0])
+            if node is None or node.op != "Identity" or not node.inputs:
+                end = source
+            else:
+                name = node.inputs[0]
+                end = ("", 0) if name in chain else self._sources.get(name)
+        self._sources.update(dict.fromkeys(chain, end))
+        return end
 
     def _node(self, source: tuple[str, int], *ops: str) -> Node | None:
         node = self.body.nodes.get(source[0])
@@ -87,25 +107,24 @@ class _Reading:
             self._node(one, "Const") is not None for one in sources
         )
 
-    def _put(self, number: int, end: tuple[str, int], counters: set[int]) -> tuple[str, int] | None:
+    def _put(
+        self, number: int, end: tuple[str, int], counters: set[tuple[str, int]]
+    ) -> tuple[str, int] | None:
         """What is put into a list at the counter's place."""
         node = self._node(end, "TensorListSetItem")
         if node is None or len(node.inputs) < 3:
             return None
         target, place = self._source(node.inputs[0]), self._source(node.inputs[1])
-        if target != (self.arguments[number], 0) or not self._is_counter(place, counters):
+        if target != (self.arguments[number], 0) or place not in counters:
             return None
         return self._source(node.inputs[2])
 
-    def _is_counter(self, source: tuple[str, int], counters: set[int]) -> bool:
-        return any(source == (self.arguments[number], 0) for number in counters)
-
-    def _elements(self, counters: set[int], kept: set[int]) -> dict[str, int] | None:
+    def _elements(self, counters: set[tuple[str, int]], kept: set[int]) -> dict[str, int] | None:
         """Where elements are taken out; None if a counter or a list is used in another way."""
         found: dict[str, int] = {}
         for node in self.body.nodes.values():
             sources = [self._source(one) for one in node.inputs]
-            uses = [one for one in sources if self._is_counter(one, counters)]
+            uses = [one for one in sources if one in counters]
             if node.op == "TensorListGetItem" and len(sources) > 1 and uses:
                 number = self.body.arguments.get(sources[0][0])
                 if number not in kept:
@@ -133,11 +152,15 @@ def with_maps(graph: Graph) -> Graph:
     if not loops:
         return graph
     nodes = dict(graph.nodes)
+    stacks: dict[str, list[GraphNode]] = {}
+    for node in graph.nodes.values():
+        if node.op == _STACK and node.inputs:
+            stacks.setdefault(node.inputs[0].node, []).append(node)
     for name, found in loops.items():
         replaced = _map_node(nodes, nodes[name], found)
         if replaced is not None:
             nodes[name] = replaced
-            _replace_stacks(nodes, name, found)
+            _replace_stacks(nodes, stacks.get(name, ()), found)
     ends = [*graph.outputs.values(), *(one.output for one in graph.inputs)]
     return replace(graph, nodes=needed(nodes, ends))
 
@@ -147,17 +170,17 @@ def _map_node(nodes: Mapping[str, GraphNode], loop: GraphNode, found: Any) -> Gr
     sources = []
     for number in found["elements"]:
         made = nodes[loop.inputs[number].node]
-        if made.op != _FROM:
+        if made.op != _FROM or not made.inputs:
             return None
         sources.append(made.inputs[0])
     attributes = {"body": found["body"], "mapped": len(sources)}
     return GraphNode(loop.name, "MapFn", (*sources, *found["others"]), attributes)
 
 
-def _replace_stacks(nodes: dict[str, GraphNode], name: str, found: Any) -> None:
+def _replace_stacks(nodes: dict[str, GraphNode], stacks: Iterable[GraphNode], found: Any) -> None:
     """The tensor that a list is made into is a result of the map."""
-    for node in list(nodes.values()):
-        if node.op == _STACK and node.inputs and node.inputs[0].node == name:
-            number = found["results"].get(node.inputs[0].index)
-            if number is not None:
-                nodes[node.name] = GraphNode(node.name, "Identity", (Output(name, number),))
+    for node in stacks:
+        source = node.inputs[0]
+        number = found["results"].get(source.index)
+        if number is not None:
+            nodes[node.name] = GraphNode(node.name, "Identity", (Output(source.node, number),))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,10 @@ from tfcompat_dw.checkpoint.schemas import MESSAGES, data_type, parse, text
 
 MOST_NODES = 200_000
 """Of one graph, once functions are written out; the largest known networks have a tenth of it."""
+LONGEST_NAME = 4096
+"""Characters, with the names of the calls around it."""
+MOST_OUTPUTS = 100
+"""Names of outputs of one operation; TensorFlow's own have ten at the most."""
 
 _OUTPUTS = {
     "Merge": ("output", "value_index"),
@@ -156,18 +160,23 @@ def open_shape(proto: Any) -> tuple[int | None, ...] | None:
 
 
 class Node:
-    """A ``NodeDef``."""
+    """A ``NodeDef``.  Its attributes are read once, however many calls write the node out."""
 
-    __slots__ = ("inputs", "name", "op", "proto")
+    __slots__ = ("_about", "_offsets", "inputs", "name", "op", "proto")
 
     def __init__(self, proto: Any, path: Path) -> None:
         self.proto = proto
         self.name = text(proto.name, path, "a node's name")
-        self.op = text(proto.op, path, self.name)
+        self.op = text(proto.op, path, self.name[:200])
         if not self.name or not self.op:
-            raise CheckpointError(path, self.name, "a node without a name, or without an operation")
-        names = [text(name, path, self.name) for name in proto.input]
+            reason = "a node without a name, or without an operation"
+            raise CheckpointError(path, self.name[:200], reason)
+        if max(len(self.name), len(self.op)) > LONGEST_NAME:
+            raise CheckpointError(path, self.name[:200], "a name that is longer than any is")
+        names = [text(name, path, self.name[:200]) for name in proto.input]
         self.inputs = tuple(name for name in names if not name.startswith("^"))
+        self._about: _Attributes | None = None
+        self._offsets: dict[str, int] | None = None
 
     @property
     def controls(self) -> Iterator[str]:
@@ -176,28 +185,64 @@ class Node:
             name[1:].decode(errors="replace") for name in self.proto.input if name.startswith(b"^")
         )
 
+    @property
+    def about(self) -> _Attributes:
+        """All of its attributes."""
+        if self._about is None:
+            self._about = _Attributes(self.proto.attr)
+        return self._about
+
     def attribute(self, name: str) -> Any:
         """The value of one attribute; None where it has none."""
-        found = self.message(name)
-        return None if found is None else plain(found)
+        return self.about.plain.get(name)
 
-    def message(self, name: str) -> Any:
-        """An ``AttrValue``, or None."""
-        key = name.encode()
-        return next((one.value for one in self.proto.attr if one.key == key), None)
+    def tensor(self, name: str) -> Any:
+        """The ``TensorProto`` that an attribute is; None where it is none."""
+        return self.about.tensors.get(name)
 
-    def attributes(self) -> dict[str, Any]:
-        """All of them but TensorFlow's notes to itself and tensors."""
-        found = {}
-        for one in self.proto.attr:
-            name = _readable(one.key)
-            if isinstance(name, str) and not name.startswith("_") and not _is_tensor(one.value):
-                found[name] = plain(one.value)
-        return found
+    def offset(
+        self, output: str, outputs: Callable[[Node], Iterator[tuple[str, int]]]
+    ) -> int | None:
+        """The number of the first output of this name; ``outputs`` lists them, and how many."""
+        if self._offsets is None:
+            self._offsets, offset = {}, 0
+            for name, count in outputs(self):
+                self._offsets.setdefault(name, offset)
+                offset += count
+        return self._offsets.get(output)
 
 
-def _is_tensor(value: Any) -> bool:
-    return bool(value.HasField("tensor"))
+class _Attributes:
+    """What the attributes of a node are.  Of two of the same name the last counts."""
+
+    __slots__ = ("placeholders", "plain", "public", "tensors")
+
+    def __init__(self, entries: Iterable[Any]) -> None:
+        self.plain: dict[str, Any] = {}
+        self.tensors: dict[str, Any] = {}
+        self.placeholders: dict[str, str] = {}
+        """Attributes that a function leaves to its callers, with the callers' names of them."""
+        for entry in entries:
+            name = _readable(entry.key)
+            if isinstance(name, str):
+                self._add(name, entry.value)
+        self.public: Mapping[str, Any] = {
+            name: value
+            for name, value in self.plain.items()
+            if not name.startswith("_") and name not in self.tensors
+        }
+        """Without TensorFlow's notes to itself, and tensors."""
+
+    def _add(self, name: str, value: Any) -> None:
+        self.plain[name] = plain(value)
+        if value.HasField("tensor"):
+            self.tensors[name] = value.tensor
+        else:
+            self.tensors.pop(name, None)
+        if value.HasField("placeholder"):
+            self.placeholders[name] = str(self.plain[name])
+        else:
+            self.placeholders.pop(name, None)
 
 
 @dataclass
@@ -219,13 +264,17 @@ class Body:
         """Where its results come from, by their numbers."""
         return list(self.results.values())
 
+    @cached_property
+    def _of_arguments(self) -> dict[int, Any]:
+        """What is noted of arguments, by their numbers."""
+        return {} if self.proto is None else {one.key: one.value for one in self.proto.arg_attr}
+
     def argument_attribute(self, number: int, name: str) -> Any:
         """What is noted of an argument, such as ``_output_shapes``."""
-        for entry in () if self.proto is None else self.proto.arg_attr:
-            if entry.key == number:
-                for one in entry.value.attr:
-                    if one.key == name.encode():
-                        return plain(one.value)
+        noted = self._of_arguments.get(number)
+        for one in () if noted is None else noted.attr:
+            if one.key == name.encode():
+                return plain(one.value)
         return None
 
 
@@ -254,9 +303,12 @@ class Library:
     def __init__(self, graph_def: Any, operations: Iterable[Any], path: Path) -> None:
         self.path = path
         self.main = Body("", nodes_by_name(graph_def.node, path, "the graph"))
-        self._protos = {
-            _readable(proto.signature.name): proto for proto in graph_def.library.function
-        }
+        self._protos: dict[str | bytes, Any] = {}
+        for proto in graph_def.library.function:
+            name = _readable(proto.signature.name)
+            if name in self._protos:
+                raise CheckpointError(path, "", f"two functions are named {name[:200]!r}")
+            self._protos[name] = proto
         self._bodies: dict[str, Body] = {}
         self._operations: Mapping[bytes, Any] = {one.name: one for one in operations}
 
@@ -280,18 +332,23 @@ class Library:
         for one in (*signature.input_arg, *signature.output_arg):
             if one.number_attr or one.type_list_attr:
                 reason = "a function with lists of arguments, which is not read"
-                raise CheckpointError(self.path, name, reason)
+                raise CheckpointError(self.path, name[:200], reason)
         arguments = [text(one.name, self.path, name) for one in signature.input_arg]
         results = {text(one.key, self.path, name): one.value for one in proto.ret}
         ends = {}
         for one in signature.output_arg:
             output = text(one.name, self.path, name)
             if output not in results:
-                raise CheckpointError(self.path, name, f"its result {output!r} comes from nowhere")
+                reason = f"its result {output[:200]!r} comes from nowhere"
+                raise CheckpointError(self.path, name[:200], reason)
             ends[output] = text(results[output], self.path, name)
         numbers = {argument: number for number, argument in enumerate(arguments)}
-        if len(numbers) != len(arguments):
-            raise CheckpointError(self.path, name, "two arguments of the same name")
+        for kind, found, told in (
+            ("arguments", numbers, signature.input_arg),
+            ("results", ends, signature.output_arg),
+        ):
+            if len(found) != len(told):
+                raise CheckpointError(self.path, name[:200], f"two {kind} of the same name")
         nodes = nodes_by_name(proto.node_def, self.path, name)
         return Body(name, nodes, numbers, ends, signature, proto)
 
@@ -302,30 +359,36 @@ class Library:
 
         In the graph that is ``node`` or ``node:1``, in a function ``node:output:0``.
         """
+        if len(name) > 2 * LONGEST_NAME:
+            raise self._no_output(body, name)
         first, *more = name.split(":")
         number = more[-1] if more else "0"
         if len(more) > 2 or not (number.isascii() and number.isdecimal() and len(number) < 7):
             if len(more) != 1 or not body.name:
-                raise CheckpointError(self.path, body.name, f"no name of an output: {name[:200]!r}")
+                raise self._no_output(body, name)
             number = "0"
         if len(more) == 2 and first in body.nodes:
-            return first, self._offset(body.nodes[first], more[0]) + int(number)
+            offset = body.nodes[first].offset(more[0], self._outputs_of)
+            if offset is None and self._is_described(body.nodes[first]):
+                raise self._no_output(body, name)
+            return first, (offset or 0) + int(number)
         return first, int(number)
 
-    def _offset(self, node: Node, output: str) -> int:
-        """The number of the first of the outputs that have this name."""
-        offset = 0
-        for name, count in self._outputs_of(node):
-            if name == output:
-                return offset
-            offset += count
-        return 0
+    def _no_output(self, body: Body, name: str) -> CheckpointError:
+        return CheckpointError(self.path, body.name[:200], f"no name of an output: {name[:200]!r}")
+
+    def _is_described(self, node: Node) -> bool:
+        """Whether the file itself says what its outputs are."""
+        return node.op in self or node.op.encode() in self._operations
 
     def _outputs_of(self, node: Node) -> Iterator[tuple[str, int]]:
         """Names, and how many tensors each stands for, as far as it is known."""
         if node.op in self:
             yield from ((name, 1) for name in self.body(node.op).results)
         elif definition := self._operations.get(node.op.encode()):
+            if len(definition.output_arg) > MOST_OUTPUTS:
+                reason = f"an operation of {len(definition.output_arg)} outputs"
+                raise CheckpointError(self.path, node.op[:200], reason)
             for one in definition.output_arg:
                 yield _readable_text(one.name), _count(node, one.number_attr, one.type_list_attr)
         else:

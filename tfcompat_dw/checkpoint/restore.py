@@ -8,7 +8,7 @@ by their names, ``AssignVariableOp`` or ``Assign`` puts each into a variable
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -21,6 +21,8 @@ from tfcompat_dw.checkpoint.nodes import Node
 ASSIGNS = ("Assign", "AssignVariableOp")
 RESTORES = ("RestoreV2", "Restore", "RestoreSlice")
 MOST_IDENTITIES = 100
+LONGEST_SLICE = 4096
+"""Characters: 64 dimensions have two numbers each."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def restored_variables(inliner: Inliner, operation: str) -> dict[str, Restored]:
 class _Walk:
     def __init__(self, inliner: Inliner) -> None:
         self.inliner = inliner
-        self._names: dict[tuple[int, str, int], list[str]] = {}
+        self._texts: dict[Node, list[str]] = {}
 
     def variables(self, start: str) -> Iterator[tuple[str, Restored]]:
         """Everything that runs before the operation, or within it."""
@@ -80,6 +82,7 @@ class _Walk:
         if node.op in CALLS or node.op in library:
             function = node.op if node.op in library else node.attribute("f")
             called = self.inliner.call(scope, node, function, node.inputs)
+            self.inliner.spend(len(called.body.nodes))
             for one in called.body.nodes.values():
                 if one.op in ASSIGNS or one.op in CALLS:
                     yield called.number, one.name
@@ -113,21 +116,24 @@ class _Walk:
 
     def _strings(self, value: Place, number: int) -> list[str]:
         """A constant input of an operation that restores."""
-        key = (value.scope, value.node, number)
-        if key not in self._names:
-            inputs = self.inliner.inputs(value)
-            node = self.inliner.node(inputs[number]) if number < len(inputs) else None
-            message = node.message("value") if node is not None and node.op == "Const" else None
-            found: list[bytes] = []
-            if node is not None and message is not None and message.tensor.dtype == _STRING:
-                found = constant_strings(message.tensor, self.inliner.path, node.name)
-            self._names[key] = [one.decode(errors="replace") for one in found]
-        return self._names[key]
+        restoring = self.inliner.node(value)
+        if restoring is None or number >= len(restoring.inputs):
+            return []
+        place = self.inliner.place(value.scope, restoring.inputs[number])
+        node = self.inliner.node(self.inliner.resolve(place))
+        if node is None or node.op != "Const":
+            return []
+        if node not in self._texts:
+            tensor, path = node.tensor("value"), self.inliner.path
+            is_text = tensor is not None and tensor.dtype == _STRING
+            found = constant_strings(tensor, path, node.name) if is_text else []
+            self._texts[node] = [one.decode(errors="replace") for one in found]
+        return self._texts[node]
 
     def _slices(self, text: str, name: str) -> tuple[slice, ...]:
         """``7 3 0,3:-``: the whole shape, and for each dimension a start and a length, or all."""
-        part = text.split(" ")[-1].split(":")
-        if len(part) > 64 or not all(re.fullmatch(r"-|\d{1,18},\d{1,18}", one) for one in part):
+        part = text[-LONGEST_SLICE:].split(" ")[-1].split(":")
+        if not all(_EXTENT.fullmatch(one) for one in part):
             raise CheckpointError(self.inliner.path, name, f"no slice of a tensor: {text[:200]!r}")
         found = []
         for one in part:
@@ -138,20 +144,33 @@ class _Walk:
 
 _STRING = 7
 """``DT_STRING``."""
+_EXTENT = re.compile(r"-|\d{1,18},\d{1,18}", re.ASCII)
 
 
 def fitting(
-    checkpoint: Checkpoint, restored: Mapping[str, Restored], name: str, own: str
+    checkpoint: Checkpoint,
+    restored: Mapping[str, Restored],
+    keys: Callable[[], Mapping[str, str]],
+    name: str,
+    own: str,
 ) -> Restored | None:
-    """Where a variable's value is: as it is restored, else by its name."""
+    """Where a variable's value is: as it is restored, else by its name.
+
+    Args:
+        checkpoint: what has it.
+        restored: what the graph restores, by the variables' names in it.
+        keys: gives keys of the checkpoint by the full names of variables that it has once.
+        name: of the variable in the graph.
+        own: the variable's own.
+    """
     found = restored.get(name)
     if found is not None:
         info = checkpoint.info(found.key) if found.key in checkpoint else None
         if info is None or (found.part is not None and len(found.part) != len(info.shape)):
             return None
         return found
-    for key in (own, name):
-        if key in checkpoint:
-            return Restored(key)
-    keys = [key for key, full in checkpoint.variable_names().items() if full == own]
-    return Restored(keys[0]) if len(keys) == 1 else None
+    for same in (own, name):
+        if same in checkpoint:
+            return Restored(same)
+    key = keys().get(own)
+    return None if key is None else Restored(key)

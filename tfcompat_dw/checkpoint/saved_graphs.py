@@ -16,6 +16,7 @@ from typing import Any
 from tfcompat_dw.checkpoint.assemble import (
     Assembly,
     Entry,
+    Names,
     Sources,
     Stored,
     stored_constant,
@@ -26,7 +27,7 @@ from tfcompat_dw.checkpoint.graph_def import trained_variables
 from tfcompat_dw.checkpoint.inline import CALLS, FED, MAIN, VARIABLES, Inliner, Place
 from tfcompat_dw.checkpoint.nodes import Body, Library, Node, open_shape
 from tfcompat_dw.checkpoint.schemas import data_type, text
-from tfcompat_dw.checkpoint.variable_values import VariableValues
+from tfcompat_dw.checkpoint.variable_values import VariableValues, fits
 
 DEFAULT = "serving_default"
 OF_TENSORFLOW = ("__saved_model_init_op", "__saved_model_train_op")
@@ -60,6 +61,11 @@ class SavedGraphs:
         self._library = Library(meta.graph_def, operations, self.path)
         self._objects = list(meta.object_graph_def.nodes)
         self._find_keys = keys
+        self._captured: dict[str, int] = {}
+        """Numbers of captured objects by the names that they have in the graph."""
+        self._captured_names: dict[int, str] = {}
+        """The other way round."""
+        self._names = Names()
 
     def signatures(self) -> tuple[str, ...]:
         """Those for inference; the names of functions where there are none."""
@@ -137,7 +143,7 @@ class SavedGraphs:
                 continue
             attribute = text(child.local_name, self.path, "the saved object")
             for number, name in enumerate(_concrete(self._objects[child.node_id])):
-                function = name.decode(errors="replace")
+                function = text(name, self.path, "the saved object")
                 if function in self._library and name in self._bound:
                     found[f"{attribute}_{number}" if number else attribute] = function
         return found
@@ -153,19 +159,20 @@ class SavedGraphs:
         arguments = list(body.arguments)
         captured = list(bound.bound_inputs)
         if len(captured) > len(arguments):
-            raise CheckpointError(self.path, name, "more objects than arguments")
+            raise CheckpointError(self.path, name[:200], "more objects than arguments")
         given = arguments[: len(arguments) - len(captured)]
         ends = _Ends(Inliner(self._library, self.path, root=body))
         fed: dict[Place, Place] = {}
+        names = Names()
         for number, argument in enumerate(given):
             fed[Place(MAIN, argument)] = Place(FED, str(number))
-            ends.entries.append(_entry(body, number, argument))
+            ends.entries.append(_entry(body, number, argument, names))
         for argument, number in zip(arguments[len(given) :], captured, strict=True):
             fed[Place(MAIN, argument)] = Place(VARIABLES, self._object_name(number))
         ends.inliner.fed = fed
-        names = _output_names(bound.output_signature, list(body.results))
+        outputs = _output_names(bound.output_signature, list(body.results))
         ends.outputs = {
-            one: ends.inliner.place(MAIN, end) for one, end in zip(names, body.ends, strict=True)
+            one: ends.inliner.place(MAIN, end) for one, end in zip(outputs, body.ends, strict=True)
         }
         return ends
 
@@ -180,22 +187,10 @@ class SavedGraphs:
             name = text(saved.constant.operation, self.path, "a constant")
         else:
             name = text(saved.variable.name, self.path, "a variable") or f"object_{number}"
-        numbers = self._numbers.setdefault(name, [])
-        if number not in numbers:
-            numbers.append(number)
-        count = numbers.index(number)
-        name = f"{name}_{count}" if count else name
-        self._captured[name] = number
-        return name
-
-    @cached_property
-    def _numbers(self) -> dict[str, list[int]]:
-        return {}
-
-    @cached_property
-    def _captured(self) -> dict[str, int]:
-        """Numbers of captured objects by the names that they have in the graph."""
-        return {}
+        if number not in self._captured_names:
+            name = self._names.new(name)
+            self._captured_names[number], self._captured[name] = name, number
+        return self._captured_names[number]
 
     def _stored(self, name: str) -> Stored:
         number = self._captured.get(name)
@@ -218,7 +213,7 @@ class SavedGraphs:
     def _check(self, variable: Any, key: str, name: str) -> None:
         info = self.checkpoint.info(key)
         told = data_type(variable.dtype), open_shape(variable.shape)
-        if told[0] != info.dtype or (told[1] is not None and len(told[1]) != len(info.shape)):
+        if told[0] != info.dtype or not fits(told[1], info.shape):
             reason = f"a variable of type {told[0]} and shape {told[1]}, but its value is {info}"
             raise CheckpointError(self.path, name, reason)
 
@@ -290,12 +285,12 @@ def _concrete(saved: Any) -> list[bytes]:
     return list(saved.function.concrete_functions)
 
 
-def _entry(body: Body, number: int, argument: str) -> Entry:
+def _entry(body: Body, number: int, argument: str, names: Names) -> Entry:
     """An argument of a function as an input; named as the caller of the function names it."""
     shapes = body.argument_attribute(number, "_output_shapes")
     shape = shapes[0] if isinstance(shapes, list) and shapes else None
     given = body.argument_attribute(number, "_user_specified_name")
-    name = given if isinstance(given, str) and given else argument
+    name = names.new(given if isinstance(given, str) and given else argument)
     dtype = data_type(body.signature.input_arg[number].type)
     return Entry(name, argument, shape if isinstance(shape, tuple) else None, dtype)
 

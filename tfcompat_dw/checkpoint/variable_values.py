@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
 
@@ -52,7 +53,7 @@ class VariableValues:
                 "model.ckpt.meta beside its checkpoint"
             )
             raise CheckpointError(self.path, name, reason)
-        found = fitting(self.checkpoint, self._restored, name, own)
+        found = fitting(self.checkpoint, self._restored, lambda: self._keys, name, own)
         if found is None:
             raise CheckpointError(self.path, name, "the checkpoint has no value of this variable")
         self._check(self.checkpoint, name, node, found)
@@ -64,12 +65,19 @@ class VariableValues:
             return {}
         return restored_variables(Inliner(self.library, self.path), self.restore)
 
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        """Of the checkpoint, by the full names of variables that it has once."""
+        names = {} if self.checkpoint is None else self.checkpoint.variable_names()
+        counts = Counter(names.values())
+        return {full: key for key, full in names.items() if counts[full] == 1}
+
     def _check(self, checkpoint: Checkpoint, name: str, node: Node | None, found: Restored) -> None:
         if node is None:
             return
         dtype, shape = node.attribute("dtype"), node.attribute("shape")
         stored = checkpoint.info(found.key).dtype, found.shape(checkpoint)
-        if dtype not in (None, stored[0]) or not _fits(shape, stored[1]):
+        if dtype not in (None, stored[0]) or not fits(shape, stored[1]):
             reason = (
                 f"a variable of type {dtype} and shape {shape}, but its value, "
                 f"{found.key[:200]!r}, is {stored[0]} of shape {stored[1]}"
@@ -92,7 +100,7 @@ def _shared_name(node: Node | None) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _fits(told: object, shape: Iterable[int]) -> bool:
+def fits(told: object, shape: Iterable[int]) -> bool:
     """Whether a shape is what a variable says, which may leave sizes open."""
     if not isinstance(told, tuple):
         return True
