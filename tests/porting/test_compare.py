@@ -89,6 +89,7 @@ MISTAKES: dict[str, tuple[Any, Any, str]] = {
         IMAGE,
         "the axes are in another order: (2, 6, 9, 8) instead of (2, 9, 8, 6)",
     ),
+    "a conjugate": (IMAGE - 1j * IMAGE, IMAGE + 1j * IMAGE, "every channel is scaled (by -1 to 1)"),
     "other weights": (GENERATOR.normal(size=IMAGE.shape), IMAGE, "100% of the values differ"),
 }
 
@@ -127,10 +128,12 @@ def test_networks_without_a_common_layer_are_no_agreement() -> None:
         ([np.inf, 1.0], [-np.inf, 1.0], np.inf),
         ([1.0, 2.0], [1.0], np.inf),
         ([], [], 0.0),
+        ([1 + 2j, 4j], [1 + 2j, 4j], 0.0),
+        ([1 + 2j, 4j], [1 + 3j, 4j], 0.25),
     ],
 )
 def test_relative_error_is_the_largest_difference_over_the_largest_value(
-    ours: list[float], theirs: list[float], relative: float
+    ours: list[complex], theirs: list[complex], relative: float
 ) -> None:
     assert error_of("layer", np.array(ours), np.array(theirs)).relative == relative
 

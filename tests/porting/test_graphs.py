@@ -30,6 +30,8 @@ QUICK = (
     "frozen:slim",
     "saved:slim",
     "meta:slim",
+    "tfjs:MobileNet",
+    "tfjs:dilated",
     "tflite_float32:MobileNet",
     "tflite_float16:MobileNet",
     "tflite_int8:MobileNet",
@@ -37,7 +39,7 @@ QUICK = (
 )
 NETWORKS = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "NASNetMobile", "Xception")
 FORMATS = ("frozen", "saved", "tflite_float32", "tflite_float16", "tflite_int8")
-ENDINGS = {"frozen": ".pb", "text": ".pbtxt", "saved": "", "meta": ".meta"}
+ENDINGS = {"frozen": ".pb", "text": ".pbtxt", "saved": "", "meta": ".meta", "tfjs": ""}
 
 
 def write(folder: Path, *cases: str) -> None:

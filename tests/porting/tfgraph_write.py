@@ -8,9 +8,11 @@ lies FORMAT_NETWORK.npz with inputs and outputs.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
@@ -20,8 +22,10 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import keras
 import numpy as np
 import tensorflow as tf
+from google.protobuf.json_format import MessageToDict
 from graph_networks import randomize
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.python.grappler import tf_optimizer
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 SIZE, CLASSES = 64, 10
@@ -155,6 +159,85 @@ def write_text(path, model, _):
     tf.io.write_graph(frozen.graph, str(path.parent), f"{path.name}.pbtxt")
 
 
+def write_tfjs(path, model, _):
+    """As TensorFlow.js' converter: optimized by grappler, constants beside the JSON."""
+    function = concrete(model)
+    graph = convert_variables_to_constants_v2(function).graph
+    (entry,), ends = graph.inputs, graph.outputs
+    meta = tf.compat.v1.train.export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
+    for tensor in (entry, *ends):
+        meta.collection_def["train_op"].node_list.value.append(tensor.name)
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.optimizers.extend(GRAPPLER)
+    config.graph_options.rewrite_options.meta_optimizer_iterations = 2
+    config.graph_options.rewrite_options.min_graph_nodes = -1
+    optimized = fused(tf_optimizer.OptimizeGraph(config, meta))
+    weights, data = [], b""
+    for node in optimized.node:
+        if node.op == "Const":
+            value = tf.make_ndarray(node.attr["value"].tensor)
+            if node.attr["dtype"].type == tf.int64.as_datatype_enum:
+                value = value.astype("i4")
+            weights.append({"name": node.name, "shape": value.shape, "dtype": value.dtype.name})
+            data += value.tobytes()
+            del node.attr["value"]
+    topology = MessageToDict(optimized)
+    about = function.structured_outputs
+    names = about if isinstance(about, dict) else ["output"]
+    model = {
+        "format": "graph-model",
+        "modelTopology": {"node": topology["node"], "versions": topology["versions"]},
+        "signature": {
+            "inputs": {"image": tensor_info(entry)},
+            "outputs": {name: tensor_info(end) for name, end in zip(names, ends, strict=True)},
+        },
+        "weightsManifest": [{"paths": ["weights.bin"], "weights": weights}],
+    }
+    path.mkdir()
+    (path / "weights.bin").write_bytes(data)
+    (path / "model.json").write_text(json.dumps(model))
+
+
+GRAPPLER = ("pruning", "constfold", "arithmetic", "dependency", "pruning")
+
+
+def fused(graph):
+    """Convolutions that take in the bias and the ReLU6 after them, as the converter writes them."""
+    nodes, users = {node.name: node for node in graph.node}, defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            users[name.partition(":")[0]].append(node)
+    gone = set()
+    for node in graph.node:
+        chain = [node]
+        while len(users[chain[-1].name]) == 1 and len(chain) < 3:
+            chain += users[chain[-1].name]
+        ops = [one.op for one in chain]
+        if ops[:1] not in (["Conv2D"], ["DepthwiseConv2dNative"]) or ops[1:] != ["AddV2", "Relu6"]:
+            continue
+        last, bias = chain[2], next(name for name in chain[1].input if name != node.name)
+        if nodes[bias].op != "Const":
+            continue
+        last.op = {"Conv2D": "_FusedConv2D"}.get(node.op, "FusedDepthwiseConv2dNative")
+        last.ClearField("input")
+        last.input.extend([*node.input, bias])
+        for name, value in node.attr.items():
+            last.attr[name].CopyFrom(value)
+        last.attr["fused_ops"].list.s.extend([b"BiasAdd", b"Relu6"])
+        last.attr["num_args"].i = 1
+        gone |= {chain[0].name, chain[1].name}
+    assert gone
+    kept = [node for node in graph.node if node.name not in gone]
+    return tf.compat.v1.GraphDef(node=kept, versions=graph.versions)
+
+
+def tensor_info(tensor):
+    found = tf.compat.v1.MetaGraphDef().signature_def["one"].inputs["one"]
+    found.name, found.dtype = tensor.name, tensor.dtype.as_datatype_enum
+    found.tensor_shape.CopyFrom(tensor.shape.as_proto())
+    return MessageToDict(found)
+
+
 def write_saved(path, model, _):
     if isinstance(model, keras.Model):
         model.export(str(path), verbose=False)
@@ -233,7 +316,8 @@ def write(folder, case):
         write_tflite(path, model, image, kind.removeprefix("tflite_"))
         outputs, step = interpreted(path.with_suffix(".tflite"), image)
     else:
-        writers = {"frozen": write_frozen, "text": write_text, "saved": write_saved}
+        writers = {"frozen": write_frozen, "text": write_text, "saved": write_saved,
+                   "tfjs": write_tfjs}  # fmt: skip
         writers[kind](path, model, image)
         found = concrete(model)(tf.constant(image))
         outputs = found if isinstance(found, dict) else {"output": found}

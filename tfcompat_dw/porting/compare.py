@@ -81,7 +81,7 @@ def error_of(name: str, ours: Array, theirs: Array) -> LayerError:
         both_nan = np.isnan(ours) & np.isnan(theirs)
         same = both_nan | (ours == theirs)  # infinities of one sign, too
         with np.errstate(invalid="ignore"):
-            difference = np.where(same, 0, np.abs(ours.astype(np.float64) - theirs))
+            difference = np.where(same, 0, np.abs(_wide(ours) - theirs))
         absolute = float(np.max(difference, initial=0))
         finite = np.abs(theirs[np.isfinite(theirs)])
         largest = float(np.max(finite, initial=0))
@@ -131,6 +131,12 @@ def _same_values_elsewhere(ours: Array, theirs: Array, off: NDArray[np.bool_]) -
 
     def alike(a: Array, b: Array) -> bool:
         return bool(
+def _wide(values: Array) -> Array:
+    """In a type whose differences are exact enough."""
+    found: Array = values.astype(np.complex128 if np.iscomplexobj(values) else np.float64)
+    return found
+
+
             np.abs(np.sort(a, axis=-1) - np.sort(b, axis=-1)).max(initial=0) <= 1e-5 * largest
         )
 
@@ -138,6 +144,8 @@ def _same_values_elsewhere(ours: Array, theirs: Array, off: NDArray[np.bool_]) -
         return "the same values in another order of channels: the layout of a filter"
     if alike(ours.reshape(len(ours), -1), theirs.reshape(len(theirs), -1)):
         return "the same values in another place: a Flatten or Reshape in another order of axes"
+    if np.iscomplexobj(ours) and np.iscomplexobj(theirs):
+        ours, theirs = (np.stack([one.real, one.imag], -1) for one in (ours, theirs))
     return ""
 
 

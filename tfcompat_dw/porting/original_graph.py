@@ -6,7 +6,6 @@ TensorFlow.js' whose JSON is put together into TensorFlow's own message.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from tfcompat_dw.checkpoint import Checkpoint
 from tfcompat_dw.checkpoint.graph import GraphInput
 from tfcompat_dw.porting.original import OriginalError, first_line
+from tfcompat_dw.porting.original_tfjs import graph_def_of
 
 Array = NDArray[Any]
 Runner = Callable[[Sequence[Array], Sequence[str]], dict[str, Array]]
@@ -98,7 +98,7 @@ def _graph_def(
     feeds = [f"{one.output.node}:0" for one in inputs]
     graph_def = tf.compat.v1.GraphDef()
     if checkpoint.format.startswith("TensorFlow.js"):
-        return _of_json(path, checkpoint), feeds
+        return graph_def_of(path, checkpoint), feeds
     data = path.read_bytes()
     if path.suffix == ".meta":
         return _frozen_meta_graph(path), feeds
@@ -147,26 +147,6 @@ def _frozen_meta_graph(path: Path) -> Any:
             )
 
 
-def _of_json(path: Path, checkpoint: Checkpoint) -> Any:
-    """TensorFlow.js leaves constants out of the nodes; here they are put back."""
-    import tensorflow as tf
-    from google.protobuf import json_format
-
-    file = path / "model.json" if path.is_dir() else path
-    topology = json.loads(file.read_bytes())["modelTopology"]
-    graph_def = json_format.ParseDict(
-        {key: topology[key] for key in ("node", "library", "versions") if key in topology},
-        tf.compat.v1.GraphDef(),
-        ignore_unknown_fields=True,
-    )
-    for node in graph_def.node:
-        if node.op == "Const" and node.name in checkpoint:
-            value = checkpoint[node.name].numpy()
-            dtype = tf.as_dtype(node.attr["dtype"].type)
-            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype, value.shape))
-    return graph_def
-
-
 def _tensor_name(name: str, operations: set[str]) -> str | None:
     """TensorFlow's name of a node's result; functions that were inlined have a prefix there."""
     node, _, index = name.partition(":")
@@ -185,9 +165,13 @@ def _tensor_name(name: str, operations: set[str]) -> str | None:
 
 
 def _interpreter(path: Path, inputs: Sequence[GraphInput]) -> GraphOriginal:
-    """With plain kernels, which keep the results of all nodes."""
-    library, interpreter_class = _interpreter_class()
-    interpreter = interpreter_class(model_path=str(path), experimental_preserve_all_tensors=True)
+    """With plain kernels, which keep the results of all nodes, where these know every operation."""
+    library, lite = _interpreter_module()
+    kinds = lite.OpResolverType
+    try:
+        interpreter = _allocated(lite, path, kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    except RuntimeError:  # XNNPACK alone knows MediaPipe's
+        interpreter = _allocated(lite, path, kinds.AUTO)
 
     def run(values: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
         details = {one["name"]: one for one in interpreter.get_input_details()}
@@ -209,13 +193,24 @@ def _interpreter(path: Path, inputs: Sequence[GraphInput]) -> GraphOriginal:
     return GraphOriginal(library, run)
 
 
-def _interpreter_class() -> tuple[str, Any]:
+def _allocated(lite: Any, path: Path, kernels: Any) -> Any:
+    interpreter = lite.Interpreter(
+        model_path=str(path),
+        experimental_op_resolver_type=kernels,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _interpreter_module() -> tuple[str, Any]:
+    """What has the classes ``Interpreter`` and ``OpResolverType``."""
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert import interpreter
 
         return "ai-edge-litert", Interpreter
     except ImportError:
-        import tensorflow as tf
+        from tensorflow.lite.python import interpreter
 
         return "tensorflow", tf.lite.Interpreter
 
