@@ -69,6 +69,9 @@ class Interpreter:
     """TensorFlow's own writer of files and its interpreter, in one process for many networks."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         environment = {
             **os.environ, "OMP_NUM_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0",
             "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "",
@@ -93,8 +96,12 @@ class Interpreter:
         data = pickle.dumps((network, inputs))
         self.process.stdin.write(struct.pack("<q", len(data)) + data)
         self.process.stdin.flush()
-        size = struct.unpack("<q", self.process.stdout.read(8))[0]
-        return pickle.loads(self.process.stdout.read(size))
+        head = self.process.stdout.read(8)
+        if len(head) < 8:
+            status = self.process.wait(timeout=60)
+            self._start()  # so that one network is to blame
+            return b"", f"the interpreter ended with status {status}"
+        return pickle.loads(self.process.stdout.read(struct.unpack("<q", head)[0]))
 
     def close(self) -> None:
         assert self.process.stdin

@@ -35,6 +35,8 @@ OPTIONS = {
     "ATAN2": "ATan2",
 }  # fmt: skip
 """Where the table of options has another name than the operator."""
+VERSIONS = {"BROADCAST_TO": 2}
+"""Of operators that have no first version among the kernels."""
 ENUMS = {
     "padding": schema.Padding,
     "fused_activation_function": schema.ActivationFunctionType,
@@ -52,6 +54,10 @@ def answer(network, inputs):
     if inputs is None:
         return data, []
     try:
+        outputs = run(data, inputs)
+        for number, value in zip(network.outputs, outputs, strict=True):
+            network.tensors[number].shape = value.shape  # as converters write it
+        data = written(network)
         return data, run(data, inputs)
     except Exception as error:
         return data, f"{type(error).__name__}: {error}"[:2000]
@@ -181,7 +187,7 @@ def code(model, codes, given):
         else:
             number, made.customCode = schema.BuiltinOperator.CUSTOM, given.name.encode()
         made.builtinCode, made.deprecatedBuiltinCode = number, min(number, 127)
-        made.version = 1
+        made.version = VERSIONS.get(given.name, 1)
         codes[given.name] = len(model.operatorCodes)
         model.operatorCodes.append(made)
     return codes[given.name]

@@ -82,6 +82,8 @@ class Graph:
     """Of results that the original computes in integers."""
     is_tflite: bool = False
     """Whether operations are TFLite's (``CONV_2D``), not TensorFlow's."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """By the names of nodes whose operation is known otherwise: why these cannot be said."""
 
 
 def needed(nodes: Mapping[str, GraphNode], ends: Iterable[Output]) -> dict[str, GraphNode]:

@@ -86,6 +86,8 @@ INLINE = 16
 """Numbers of a constant that stand among a function's arguments; larger ones are stored."""
 MOST_FOLDED = 2**27
 """Numbers in what is computed from constants."""
+NO_MORE_THAN_GIVEN = ("Where",)
+"""How much they make depends on values, but it is a small multiple of what they take."""
 FILTERS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul",
            "BatchMatMulV2", "BatchMatMulV3", "Einsum")  # fmt: skip
 """Their constants are weights, which are trained."""
@@ -117,7 +119,7 @@ def port_graph(graph: Graph, options: Options) -> PortedModel:
     """
     try:
         if graph.is_tflite:
-            graph = lowered(graph, options.simulate_quantization)
+            graph = lowered(graph, options.simulate_quantization, options.layers)
         graph = unfused(graph)
     except UnsupportedLayerError as error:
         raise PortError(str(error)) from error
@@ -157,7 +159,8 @@ def _check_operations(graph: Graph, layers: Mapping[str, Builder]) -> None:
     missing: dict[str, list[str]] = defaultdict(list)
     for node in _all_nodes(graph):
         if not _is_supported(node.op, layers):
-            missing[node.op].append(node.name)
+            reason = graph.refused.get(node.name)
+            missing[node.op].append(shown(node.name) + (f" ({reason})" if reason else ""))
     if missing:
         raise PortError(_unsupported(missing))
 
@@ -177,7 +180,7 @@ def _is_supported(op: str, layers: Mapping[str, Builder]) -> bool:
 def _unsupported(missing: Mapping[str, Sequence[str]]) -> str:
     lines = ["the graph has operations that cannot be carried over:"]
     for op, names in missing.items():
-        places = ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "")
+        places = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         lines.append(f"  - {shown(op)[1:-1]}, {len(names)} times: {places}")
     lines.append(
         "give a module for each (layers={'" + next(iter(missing)) + "': lambda spec: MyModule()}), "
@@ -199,7 +202,7 @@ def _known(graph: Graph) -> tuple[dict[Output, Tensor], list[str]]:
         elif _is_constant(node, known):
             try:
                 found = _computed(node, [known[one] for one in node.inputs])
-            except (UnsupportedLayerError, ShapesUnknownError) as error:
+            except UnsupportedLayerError as error:
                 problems.append(f"{_place(node)}: {error}")
                 continue
             known.update((Output(node.name, i), value) for i, value in enumerate(found))
@@ -221,13 +224,23 @@ def _computed(node: GraphNode, inputs: Sequence[Tensor]) -> list[Tensor]:
     refs = [TensorRef(str(number)) for number in range(len(inputs))]
     module, order = _foldable(node, inputs, refs, shapes)
     tensors = [inputs[int(ref.layer)] for ref in order]
-    for probed in results(module, [Probe((t.to("meta"), t.to("meta"))) for t in tensors], {})[:1]:
-        for one in probed if isinstance(probed, (list, tuple)) else [probed]:
-            if one.numel() > MOST_FOLDED:
-                raise UnsupportedLayerError(f"it makes a constant of shape {tuple(one.shape)}")
+    if node.op not in NO_MORE_THAN_GIVEN:
+        _check_folded(module, tensors)
     with torch.no_grad():
         result = module(*tensors)
     return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
+def _check_folded(module: Operation, tensors: Sequence[Tensor]) -> None:
+    """Whether what is computed of constants is small enough."""
+    probes = [Probe((one.to("meta"), one.to("meta"))) for one in tensors]
+    try:
+        probed = results(module, probes, {})[0]
+    except ShapesUnknownError as error:
+        raise UnsupportedLayerError("of constants alone, how much it makes is unknown") from error
+    for one in probed if isinstance(probed, (list, tuple)) else [probed]:
+        if one.numel() > MOST_FOLDED:
+            raise UnsupportedLayerError(f"it makes a constant of shape {tuple(one.shape)}")
 
 
 def _foldable(
@@ -624,6 +637,8 @@ class _GraphPort:
 
     def _stored(self, source: Output, value: Tensor, is_trained: bool) -> TensorRef:
         name = str(source)
+        if isinstance(self.values.get(name, [None])[0], np.ndarray):
+            name += "/tensor"  # sizes have the name already
         if name not in self.values:
             node = GraphNode(name, "StoredTensor")
             self._add_layer(name, node, stored(value, source, is_trained), [])
@@ -649,18 +664,21 @@ class _GraphPort:
         return found
 
     def _hook(self, node: GraphNode) -> None:
-        """A module of the caller's, which gets every input as a tensor."""
-        inputs = [self._as_live(one, self._value(one)) for one in node.inputs]
-        shapes = {f"input_{i}": self._shape(one) or () for i, one in enumerate(node.inputs)}
+        """A module of the caller's, which gets every input as a tensor, None where none is."""
+        inputs = [self._as_live(one, self._value(one)) if one.node else None for one in node.inputs]
+        shapes = {f"input_{i}": one.shape or () for i, one in enumerate(inputs) if one is not None}
         spec = LayerSpec(node.op, node.name, node.attributes, shapes)  # type: ignore[arg-type]
         self._add(node.name, node, self.options.layers[node.op](spec), inputs)
 
     # -- a batch that the file fixes to 1
 
     def _with_freed_batch(self, node: GraphNode, inputs: Sequence[Value]) -> Bound | None:
-        """``Reshape`` to ``[1, ...]`` means the whole batch."""
+        """``Reshape`` to ``[1, ...]`` means the whole batch; a batch of 1 may be squeezed, too."""
         if not inputs or not isinstance(inputs[0], Live) or not self._has_batch(inputs[0]):
             return None
+        axes = node.attributes.get("squeeze_dims") or node.attributes.get("axis")
+        if node.op == "Squeeze" and not axes:
+            raise UnsupportedLayerError("it squeezes all axes of size 1, the batch, too")
         size: Size = SizeOf(inputs[0].ref, 0)
         if node.op == "Reshape" and isinstance(inputs[1], Tensor):
             shape = inputs[1].tolist()
@@ -685,7 +703,9 @@ class _GraphPort:
 
     # -- steps
 
-    def _add(self, name: str, node: GraphNode, module: nn.Module, inputs: Sequence[Value]) -> str:
+    def _add(
+        self, name: str, node: GraphNode, module: nn.Module, inputs: Sequence[Value | None]
+    ) -> str:
         """A new module and its first call; the name that it got."""
         unique, number = name, 1
         while unique in self.modules:
@@ -695,24 +715,24 @@ class _GraphPort:
         return unique
 
     def _record(
-        self, name: str, node: GraphNode, module: nn.Module, inputs: Sequence[Value]
+        self, name: str, node: GraphNode, module: nn.Module, inputs: Sequence[Value | None]
     ) -> None:
-        refs, probes = [], []
+        refs: list[TensorRef | None] = []
+        probes: list[Probe | None] = []
+        are_known = True
         for number, value in enumerate(inputs):
-            live = value
-            if not isinstance(live, Live):
-                live = self._as_live(Output(f"{node.name}/input_{number}"), value)
-            refs.append(live.ref)
-            probes.append(live.probe)
+            if value is not None and not isinstance(value, Live):
+                value = self._as_live(Output(f"{node.name}/input_{number}"), value)
+            refs.append(None if value is None else value.ref)
+            probes.append(None if value is None else value.probe)
+            are_known &= value is None or value.probe is not None
         self.steps.append((name, node.name, refs))
-        self.values[node.name] = self._results(node, module, probes)
+        ref = TensorRef(node.name)
+        self.values[node.name] = self._results(ref, module, probes) if are_known else [Live(ref)]
 
     def _results(
-        self, node: GraphNode, module: nn.Module, probes: Sequence[Probe | None]
+        self, ref: TensorRef, module: nn.Module, probes: Sequence[Probe | None]
     ) -> list[Value]:
-        ref = TensorRef(node.name)
-        if any(probe is None for probe in probes):
-            return [Live(ref)]
         try:
             first, second = results(module, probes, {})
         except ShapesUnknownError:
@@ -733,8 +753,13 @@ def _number(node: GraphNode, sizes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
 
 
 def _built(layer: Weighted) -> nn.Module:
-    """A layer, untrained."""
-    spec = LayerSpec(layer.class_name, "", layer.config, shapes_of(layer.values), 2)
+    """A layer, untrained.
+
+    Normalizations are those of TensorFlow's fused kernel, as in Keras 2; strides and dilations
+    may both be above 1, as in Keras 3.
+    """
+    keras = 2 if layer.class_name == "BatchNormalization" else 3
+    spec = LayerSpec(layer.class_name, "", layer.config, shapes_of(layer.values), keras)
     module = BUILDERS[layer.class_name](spec)
     module.tf_spec = spec  # type: ignore[assignment]
     return module.eval()

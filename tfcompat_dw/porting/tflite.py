@@ -6,8 +6,8 @@ What an operator computes: ``tensorflow/lite/kernels/internal/reference``.
 from __future__ import annotations
 
 import struct
-from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap, Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,8 +35,7 @@ SAME_MEANING = {
     "LOG": "Log", "LOGICAL_AND": "LogicalAnd", "LOGICAL_NOT": "LogicalNot",
     "LOGICAL_OR": "LogicalOr", "LOGISTIC": "Sigmoid", "LOG_SOFTMAX": "LogSoftmax",
     "MATRIX_DIAG": "MatrixDiag", "MAXIMUM": "Maximum", "MINIMUM": "Minimum", "NEG": "Neg",
-    "NON_MAX_SUPPRESSION_V4": "NonMaxSuppressionV4",
-    "NON_MAX_SUPPRESSION_V5": "NonMaxSuppressionV5", "NOT_EQUAL": "NotEqual", "PAD": "Pad",
+    "NOT_EQUAL": "NotEqual", "PAD": "Pad",
     "PADV2": "PadV2", "POW": "Pow", "PRELU": "Prelu", "QUANTIZE": "Identity", "RANGE": "Range",
     "RANK": "Rank", "REAL": "Real", "RELU": "Relu", "RELU6": "Relu6", "REVERSE_V2": "ReverseV2",
     "RFFT2D": "RFFT2D", "ROUND": "Round", "RSQRT": "Rsqrt", "SELECT": "Select",
@@ -51,10 +50,10 @@ REDUCTIONS = {
     "MEAN": "Mean", "SUM": "Sum", "REDUCE_PROD": "Prod", "REDUCE_MAX": "Max", "REDUCE_MIN": "Min",
     "REDUCE_ANY": "Any", "REDUCE_ALL": "All",
 }  # fmt: skip
-ARITHMETIC = {"ADD": "AddV2", "SUB": "Sub", "MUL": "Mul", "DIV": "RealDiv"}
+ARITHMETIC = {"ADD": "AddV2", "SUB": "Sub", "MUL": "Mul", "DIV": "Div"}
 
 
-def lowered(graph: Graph, simulate_quantization: bool = False) -> Graph:
+def lowered(graph: Graph, simulate_quantization: bool = False, kept: Collection[str] = ()) -> Graph:
     """The same network in TensorFlow's operations; those that have none keep TFLite's names.
 
     Filters are turned into TensorFlow's layouts by nodes on constants.  Results that the original
@@ -65,20 +64,32 @@ def lowered(graph: Graph, simulate_quantization: bool = False) -> Graph:
         simulate_quantization: puts a node ``FakeQuantize`` (attributes ``scale``, ``zero_point``,
             ``axis`` and ``dtype``) behind each of those, which rounds and clips it to the numbers
             that the integers stand for.
+        kept: operators that keep TFLite's names in any case.
     """
-    lowering = _Lowering(graph, simulate_quantization)
+    lowering = _Lowering(graph, simulate_quantization, kept)
     for node in graph.nodes.values():
         lowering.lower(node)
     return lowering.result()
 
 
+_Step = tuple[str, tuple[Output, ...], dict[str, Any]]
+"""An operation, its inputs beside the step before, its attributes."""
+
+
 class _Lowering:
     """Collects the new nodes."""
 
-    def __init__(self, graph: Graph, simulates: bool) -> None:
-        self.graph, self.simulates = graph, simulates
+    def __init__(self, graph: Graph, simulates: bool, kept: Collection[str]) -> None:
+        self.graph, self.simulates, self.kept = graph, simulates, kept
         self.nodes: dict[str, GraphNode] = {}
         self.constants: dict[str, Tensor] = {}
+        self.refused: dict[str, str] = {}
+        """By the names of nodes that keep TFLite's names: the reason."""
+        self.counts: Counter[str] = Counter()
+        """How many results of a node are taken: up to the last one."""
+        for taken in (graph.outputs.values(), *(one.inputs for one in graph.nodes.values())):
+            for output in taken:
+                self.counts[output.node] = max(self.counts[output.node], output.index + 1)
 
     def result(self) -> Graph:
         """The graph of the new nodes, without those that nothing takes."""
@@ -86,7 +97,14 @@ class _Lowering:
         ends = [*self.graph.outputs.values(), *(one.output for one in inputs)]
         nodes = needed(self.nodes, ends)
         constants = ChainMap(self.constants, self.graph.constants)  # type: ignore[arg-type]
-        return replace(self.graph, nodes=nodes, constants=constants, inputs=inputs, is_tflite=False)
+        return replace(
+            self.graph,
+            nodes=nodes,
+            constants=constants,
+            inputs=inputs,
+            is_tflite=False,
+            refused=self.refused,
+        )
 
     def _input(self, given: GraphInput) -> GraphInput:
         """Where a quantized input is simulated, its value enters before the rounding."""
@@ -99,15 +117,22 @@ class _Lowering:
             self.finish(node, "Placeholder", ())
         elif node.op == "Const":
             self.nodes[node.name] = node
+        elif node.op in self.kept:
+            self._keep(node)
         elif node.op in SAME_MEANING:
             self.finish(node, SAME_MEANING[node.op], node.inputs, node.attributes)
         elif node.op in LOWERINGS:
             try:
                 LOWERINGS[node.op](self, node)
-            except UnsupportedLayerError:
-                self.nodes[node.name] = node  # and the port lists it
+            except UnsupportedLayerError as error:
+                self.refused[node.name] = str(error)
+                self._keep(node)
         else:
-            self.nodes[node.name] = node
+            self._keep(node)
+
+    def _keep(self, node: GraphNode) -> None:
+        """As it is: there is a module of the caller's for it, or the port lists it."""
+        self._results(node, [(node.op, node.inputs, dict(node.attributes))])
 
     # -- nodes
 
@@ -132,19 +157,34 @@ class _Lowering:
         """The node with the result, or the one before its activation and its rounding."""
         activation = node.attributes.get("fused_activation_function", "NONE")
         given = tuple(one for one in inputs if one != MISSING)
-        steps = [(op, given, dict(attributes or {}))]
+        steps: list[_Step] = [(op, given, dict(attributes or {}))]
         if activation != "NONE":
-            kind, limits = ACTIVATIONS.get(activation, (None, ()))
-            if kind is None:
+            if activation not in ACTIVATIONS:
                 raise UnsupportedLayerError(f"its activation is {activation}")
+            kind, limits = ACTIVATIONS[activation]
             ends = tuple(self.constant(node, limit, torch.float32) for limit in limits)
             steps.append((kind, ends, {}))
-        quantization = self.graph.quantization.get(Output(node.name))
-        if self.simulates and quantization is not None and op != "Const":
-            steps.append(("FakeQuantize", (), dict(vars(quantization))))
-        self._chain(node, steps)
+        self._results(node, steps)
 
-    def _chain(self, node: GraphNode, steps: list[tuple[str, tuple[Output, ...], Any]]) -> None:
+    def _results(self, node: GraphNode, steps: list[_Step]) -> None:
+        """Each of the results is rounded where the original holds integers."""
+        stored = {
+            output.index: dict(vars(quantization))
+            for output, quantization in self.graph.quantization.items()
+            if self.simulates and output.node == node.name
+        }
+        if not stored or self.counts[node.name] < 2:
+            rounding: list[_Step] = [("FakeQuantize", (), stored[0])] if 0 in stored else []
+            self._chain(node, [*steps, *rounding])
+            return
+        name = self._free(f"{node.name}/{steps[-1][0]}")
+        self._chain(replace(node, name=name), steps)
+        results = [Output(name, place) for place in range(self.counts[node.name])]
+        for place in set(stored) & set(range(len(results))):
+            results[place] = self.emit(node, "FakeQuantize", (results[place],), stored[place])
+        self.nodes[node.name] = GraphNode(node.name, "IdentityN", tuple(results))
+
+    def _chain(self, node: GraphNode, steps: list[_Step]) -> None:
         """Nodes one after another; the last has the name."""
         before: tuple[Output, ...] = ()
         for place, (op, others, attributes) in enumerate(steps):
@@ -172,8 +212,6 @@ class _Lowering:
 
     def turned(self, node: GraphNode, filter: Output, axes: Sequence[int]) -> Output:
         """A filter with its axes in another order."""
-        if len(self.shape(filter)) != len(axes):
-            raise UnsupportedLayerError(f"its filter has shape {self.shape(filter)}")
         return self.emit(node, "Transpose", (filter, self.constant(node, list(axes))))
 
     def with_bias(
@@ -247,13 +285,12 @@ def _fully_connected(to: _Lowering, node: GraphNode) -> None:
     x, matrix, *bias = node.inputs
     if node.attributes["weights_format"] != 0:
         raise UnsupportedLayerError("its matrix is shuffled")
-    shape = to.shape(matrix)
-    if len(shape) != 2:
-        raise UnsupportedLayerError(f"its matrix has shape {shape}")
     if node.attributes["keep_num_dims"]:
         to.with_bias(node, "BatchMatMulV2", (x, matrix), bias, {"adj_y": True})
     else:
-        rows = to.emit(node, "Reshape", (x, to.constant(node, [-1, shape[1]])))
+        columns = _element(to, node, to.emit(node, "Shape", (matrix,)), 1)
+        size = to.emit(node, "Pack", (to.constant(node, -1), columns), {"axis": 0})
+        rows = to.emit(node, "Reshape", (x, size))
         to.with_bias(node, "MatMul", (rows, matrix), bias, {"transpose_b": True})
 
 
@@ -399,9 +436,8 @@ def _fake_quant(to: _Lowering, node: GraphNode) -> None:
 
 
 def _dequantize(to: _Lowering, node: GraphNode) -> None:
-    """Of a constant of 16 bits; what integers stand for is there already."""
-    is_constant = to.graph.nodes[node.inputs[0].node].op in ("Const", "DENSIFY")
-    op = "Cast" if is_constant else "Identity"
+    """Of half precision; what integers stand for is there already."""
+    op = "Identity" if node.inputs[0] in to.graph.quantization else "Cast"
     to.finish(node, op, node.inputs, {"DstT": "float32"})
 
 
@@ -409,6 +445,12 @@ def _cast(to: _Lowering, node: GraphNode) -> None:
     options = node.attributes
     given = {"SrcT": options["in_data_type"], "DstT": options["out_data_type"]}
     to.finish(node, "Cast", node.inputs, given)
+
+
+def _non_max_suppression(op: str) -> Lower:
+    """Zeros fill up the results; an overlap equal to the threshold is too much."""
+    given = {"pad_to_max_output_size": True, "drops_equal": True}
+    return lambda to, node: to.finish(node, op, node.inputs, given)
 
 
 # ---- reductions ----------------------------------------------------------------------------------
@@ -445,10 +487,7 @@ def _squeeze(to: _Lowering, node: GraphNode) -> None:
 
 
 def _strided_slice(to: _Lowering, node: GraphNode) -> None:
-    if node.attributes["offset"]:
-        raise UnsupportedLayerError("its ends count from its beginnings")
-    masks = {key: value for key, value in node.attributes.items() if key.endswith("_mask")}
-    to.finish(node, "StridedSlice", node.inputs, masks)
+    to.finish(node, "StridedSlice", node.inputs, dict(node.attributes))
 
 
 def _concatenation(to: _Lowering, node: GraphNode) -> None:
@@ -504,6 +543,8 @@ LOWERINGS: dict[str, Lower] = {
     "SPACE_TO_DEPTH": _block("SpaceToDepth"),
     "DEPTH_TO_SPACE": _block("DepthToSpace"),
     "MIRROR_PAD": _mirror_pad,
+    "NON_MAX_SUPPRESSION_V4": _non_max_suppression("NonMaxSuppressionV4"),
+    "NON_MAX_SUPPRESSION_V5": _non_max_suppression("NonMaxSuppressionV5"),
     **{name: _arithmetic(op) for name, op in ARITHMETIC.items()},
     **{name: _reduction(op) for name, op in REDUCTIONS.items()},
     "RELU_N1_TO_1": _clip(-1.0, 1.0),

@@ -23,6 +23,7 @@ def _non_max_suppression(
     sigma: Any = 0.0,
     results: str = "indices",
     pads: bool = False,
+    drops_equal: bool = False,
 ) -> list[Tensor]:
     """Greedy choice by score; of equal scores the first.
 
@@ -35,16 +36,20 @@ def _non_max_suppression(
         sigma: above zero: scores shrink with the overlap (soft NMS) instead.
         results: names of what is returned, with commas between them.
         pads: whether zeros fill up the results to ``most``.
+        drops_equal: TFLite's rule (``tensorflow/lite/kernels/internal/reference/
+            non_max_suppression.h``): an overlap of ``iou_threshold`` itself drops a box, too, and
+            does so whatever ``sigma`` is.
 
     Returns:
         Among ``indices`` (int32), ``scores``, and the ``count`` of them (int32).
     """
     if boxes.is_meta:
-        raise NotImplementedError("how many boxes there are depends on values")
+        return _shapes(scores, most, results, pads)
     boxes = as_tensor(boxes)
     limit, overlap, sigma = int(most), float(iou_threshold), float(sigma)
     low = -torch.inf if score_threshold is None else float(score_threshold)
-    kept, found = _chosen(boxes, scores.clone(), min(limit, len(scores)), overlap, low, sigma)
+    limit_here = min(limit, len(scores))
+    kept, found = _chosen(boxes, scores.clone(), limit_here, overlap, low, sigma, drops_equal)
     count = len(kept)
     short = max(0, limit - count) if pads else 0
     indices = torch.tensor(kept + [0] * short, dtype=torch.int32, device=boxes.device)
@@ -57,8 +62,24 @@ def _non_max_suppression(
     return [each[name] for name in results.split(",")]
 
 
+def _shapes(scores: Tensor, most: Any, results: str, pads: bool) -> list[Tensor]:
+    """Of the results, where values do not matter."""
+    if not pads:
+        raise NotImplementedError("how many boxes there are depends on values")
+    indices = torch.empty(int(most), dtype=torch.int32, device="meta")
+    count = torch.empty((), dtype=torch.int32, device="meta")
+    each = {"indices": indices, "scores": scores.new_empty(int(most)), "count": count}
+    return [each[name] for name in results.split(",")]
+
+
 def _chosen(
-    boxes: Tensor, scores: Tensor, limit: int, overlap: float, low: float, sigma: float
+    boxes: Tensor,
+    scores: Tensor,
+    limit: int,
+    overlap: float,
+    low: float,
+    sigma: float,
+    drops_equal: bool,
 ) -> tuple[list[int], list[Tensor]]:
     kept: list[int] = []
     found: list[Tensor] = []
@@ -75,7 +96,9 @@ def _chosen(
         if sigma > 0:
             scores = scores * torch.exp(-0.5 / sigma * shared.square())
             is_open &= scores > low
-        else:
+        if drops_equal:
+            is_open &= shared < overlap
+        elif sigma <= 0:
             is_open &= shared <= overlap
     return kept, found
 

@@ -69,7 +69,8 @@ def _approximate_equal(x: Array, y: Array, tolerance: float) -> Tensor:
 
 def _clip_by_value(x: Array, low: Array, high: Array) -> Tensor:
     x = as_tensor(x, low if isinstance(low, Tensor) else high)
-    return torch.minimum(torch.maximum(x, as_tensor(low, x)), as_tensor(high, x))
+    low, high = (as_tensor(end, x).to(x.dtype) for end in (low, high))
+    return torch.minimum(torch.maximum(x, low), high)
 
 
 def _prelu(x: Tensor, alpha: Array) -> Tensor:

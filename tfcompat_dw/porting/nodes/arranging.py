@@ -14,6 +14,7 @@ from tfcompat_dw.porting.nodes.arguments import (
     axes,
     axis,
     channels_last,
+    flag,
     known_shape,
     number,
     operand,
@@ -100,7 +101,10 @@ def _slice(call: NodeCall) -> Bound:
 
 
 def _strided_slice(call: NodeCall) -> Bound:
-    """Bit i of a mask speaks of element i; the first that applies is what the element is."""
+    """Bit i of a mask speaks of element i; the first that applies is what the element is.
+
+    ``offset`` is TFLite's: ends count from their beginnings.
+    """
     ends = [sizes(call, place, "slice") for place in (1, 2, 3)]
     if not all(isinstance(end, list) and len(end) == len(ends[0]) <= MOST_RANK for end in ends):
         raise UnsupportedLayerError(f"its slice is {shown(ends)}")
@@ -119,8 +123,12 @@ def _strided_slice(call: NodeCall) -> Bound:
             key.append(start)
         else:
             first = None if mask["begin"] & bit else start
-            last = None if mask["end"] & bit else stop
-            key.append(slice(first, last, step))
+            if flag(call, "offset"):
+                is_past_last = (
+                    type(start) is int and type(stop) is int and start < 0 <= start + stop
+                )
+                stop = None if is_past_last else start + stop
+            key.append(slice(first, None if mask["end"] & bit else stop, step))
     if key.count(...) > 1:
         raise UnsupportedLayerError("its slice has more than one ellipsis")
     return Bound("getitem", (operand(call, 0), key))

@@ -25,6 +25,9 @@ from tfcompat_dw.porting.nodes.arguments import (
 )
 from tfcompat_dw.porting.nodes.call import Bound, NodeCall
 
+MOST_BOXES = 2**24
+"""That are kept of all, or made of zeros."""
+
 # ---- windows -------------------------------------------------------------------------------------
 
 
@@ -124,12 +127,14 @@ def _non_max_suppression(call: NodeCall) -> Bound:
         kwargs |= {"sigma": number(call, 5, "soft_nms_sigma"), "results": "indices,scores,count"}
     if flag(call, "pad_to_max_output_size"):
         kwargs["pads"] = True
+    if flag(call, "drops_equal"):
+        kwargs["drops_equal"] = True
     return Bound("non_max_suppression", operands(call, 2), kwargs)
 
 
 def _kept(call: NodeCall) -> Any:
     most = number(call, 2, "max_output_size")
-    if isinstance(most, float) or (isinstance(most, int) and not 0 <= most < 2**31):
+    if isinstance(most, float) or (isinstance(most, int) and not 0 <= most < MOST_BOXES):
         raise UnsupportedLayerError(f"its max_output_size is {shown(most)}")
     return most
 
