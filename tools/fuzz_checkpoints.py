@@ -1,13 +1,16 @@
-"""Damages checkpoints in many ways and opens each: nothing but CheckpointError may come of it.
+"""Damages checkpoints and graphs in many ways: nothing but CheckpointError may come of it.
 
     python tools/fuzz_checkpoints.py --count 20000 model.ckpt model.h5 saved_model_folder ...
 
 A seed is what ``open_checkpoint`` takes; one of its files is damaged at a time: bits flipped, cut
-short, blocks swapped or inserted, numbers overwritten with extreme ones.  In most damaged tables
-(TF's checkpoints) the blocks' checksums are made right again, so that the code behind them is
-reached.  Each damaged file is read by a process with limited memory and time.  Reported: other
-exceptions, crashes, hangs, memory, and with ``--checksums`` (for formats that have one for every
-value) tensors whose values changed though no checksum was repaired.
+short, blocks swapped or inserted, numbers overwritten with extreme ones or others of the file,
+names put in the place of others.  In most damaged tables (TF's checkpoints) the blocks' checksums
+are made right again, so that the code behind them is reached.  Everything that the file offers is
+read: tensors, names, every signature's graph with all of its constants; with ``--port`` it is
+ported, too, which may also end with a PortError.  Each damaged file is read by a process with
+limited memory and time.  Reported: other exceptions, crashes, hangs, memory, and with
+``--checksums`` (for formats that have one for every value) tensors whose values changed though no
+checksum was repaired.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import hashlib
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -25,19 +29,23 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
 import torch
 
+from tfcompat_dw import port_model
 from tfcompat_dw.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from tfcompat_dw.porting import PortError
 
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 EXTREMES = [0, 1, 0x7F, 0x80, 0xFF, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1]
 EXTREMES += [2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 BATCH = 50
 """Damaged files that one process reads."""
+WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_/:.]*")
 
 
 # ---- damage --------------------------------------------------------------------------------------
@@ -78,6 +86,26 @@ def change_digits(data: bytearray, dice: random.Random) -> None:
         data[at : at + 1] = dice.choice((b"-1", b"9" * 20, b"0", b"1e999", b"null", b'"'))
 
 
+def move_number(data: bytearray, dice: random.Random) -> None:
+    """Another number of the file, or one more or less, where there are four bytes."""
+    if len(data) >= 8:
+        here, there = (4 * dice.randrange(len(data) // 4) for _ in range(2))
+        number = int.from_bytes(data[there : there + 4], "little")
+        if dice.random() < 0.3:
+            number = int.from_bytes(data[here : here + 4], "little") + dice.choice((-4, -1, 1, 4))
+        data[here : here + 4] = (number % 2**32).to_bytes(4, "little")
+
+
+def rename(data: bytearray, dice: random.Random) -> None:
+    """A word in the place of another: of the same length, unless the file is text."""
+    words = list(WORD.finditer(data))
+    is_text = b"\0" not in data
+    if words:
+        here = dice.choice(words)
+        fitting = [one[0] for one in words if is_text or len(one[0]) == len(here[0])]
+        data[here.start() : here.end()] = dice.choice(fitting)
+
+
 def swap_blocks(data: bytearray, dice: random.Random) -> None:
     """Two blocks of the same size."""
     size = min(len(data), dice.choice((1, 4, 8, 64, 512)))
@@ -107,6 +135,8 @@ DAMAGES: list[Callable[[bytearray, random.Random], None]] = [
     truncate,
     overwrite_number,
     overwrite_number,
+    move_number,
+    rename,
     change_digits,
     swap_blocks,
     insert,
@@ -180,7 +210,29 @@ def read_all(path: Path) -> dict[str, str]:
             getattr(checkpoint, about.__name__)()
         except CheckpointError:
             continue
+    with suppress(CheckpointError):
+        for signature in checkpoint.signatures() or (None,):
+            read_graph(checkpoint, signature)
     return values
+
+
+def read_graph(checkpoint: Checkpoint, signature: str | None) -> None:
+    """The graph with the value of every constant, all of them at the same time."""
+    with suppress(CheckpointError):
+        graph = checkpoint.graph(signature)
+        if graph is not None:
+            kept = []
+            for name in graph.constants:
+                with suppress(CheckpointError):
+                    kept.append(graph.constants[name])
+            assert all(one.node in graph.nodes for one in graph.outputs.values())
+            assert all(one.output.node in graph.nodes for one in graph.inputs)
+
+
+def port(path: Path) -> None:
+    """The whole way to a module."""
+    with suppress(CheckpointError, PortError):
+        port_model(path)
 
 
 @dataclass(frozen=True)
@@ -194,8 +246,11 @@ class Seed:
         """Those that belong to it, relative to the folder that it is in."""
         if self.path.is_dir():
             inner = [file for file in self.path.rglob("*") if file.is_file()]
+        elif self.path.name == "model.json":  # beside its shards
+            inner = [file for file in self.path.parent.iterdir() if file.is_file()]
         else:
-            prefix = self.path.name.partition("-?????-of-")[0].removesuffix(".index")
+            name = self.path.name.partition("-?????-of-")[0]
+            prefix = name.removesuffix(".index").removesuffix(".meta")
             inner = [
                 file
                 for file in self.path.parent.iterdir()
@@ -264,6 +319,8 @@ def run_batch(mutations: list[Mutation], options: argparse.Namespace, pipe: int)
 def read_one(path: Path, sound: dict[str, str] | None, options: argparse.Namespace) -> str:
     """``ok``, ``refused`` or what went wrong."""
     try:
+        if options.port:
+            port(path)
         values = read_all(path)
     except CheckpointError:
         return "refused"
@@ -314,6 +371,7 @@ def main() -> int:
     about.add_argument("--memory", type=int, default=512, help="MiB beyond what the process has")
     about.add_argument("--seconds", type=float, default=10, help="for one file")
     about.add_argument("--checksums", action="store_true", help="report changed values, too")
+    about.add_argument("--port", action="store_true", help="port each file, too")
     about.add_argument("--keep", type=Path, help="folder for the damaged files that were reported")
     options = about.parse_args()
     seeds = [Seed(path) for path in options.seeds]

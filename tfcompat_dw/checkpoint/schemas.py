@@ -9,6 +9,7 @@ is each message a second time with strings, ``DataType`` and maps.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -348,11 +349,19 @@ def parse(message_class: type[Message], data: bytes | memoryview, path: Path, pl
         raise CheckpointError(path, place, f"no valid {name} message ({error})") from error
 
 
+MOST_SPACES = 2**16
+"""Between two words of text: the parser takes 200 bytes of memory for each."""
+_SPACES = re.compile(r"[^\S\n]+")
+
+
 def parse_text(name: str, data: bytes, path: Path, place: str) -> Any:
     """A message out of protocol buffers' text format; errors as those of :func:`parse`."""
     message = _TEXT_MESSAGES[name]()
     try:
-        text_format.Parse(data, message, allow_unknown_field=True)
+        written = data.decode()
+        if any(len(spaces[0]) > MOST_SPACES for spaces in _SPACES.finditer(written)):
+            raise ValueError(f"more than {MOST_SPACES} spaces in a row")
+        text_format.Parse(written, message, allow_unknown_field=True)
     except (text_format.ParseError, ValueError, RecursionError) as error:
         reason = f"no {name} message as text ({str(error)[:200]})"
         raise CheckpointError(path, place, reason) from error

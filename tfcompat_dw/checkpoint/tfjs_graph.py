@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tfcompat_dw.checkpoint.assemble import (
     Assembly,
     Entry,
@@ -17,9 +19,9 @@ from tfcompat_dw.checkpoint.assemble import (
     Stored,
     stored_constant,
 )
-from tfcompat_dw.checkpoint.base import Checkpoint, CheckpointError
+from tfcompat_dw.checkpoint.base import TORCH_DTYPES, Checkpoint, CheckpointError
 from tfcompat_dw.checkpoint.graph import Graph
-from tfcompat_dw.checkpoint.graph_def import free_graph
+from tfcompat_dw.checkpoint.graph_def import free_graph, placeholder_entries
 from tfcompat_dw.checkpoint.inline import FED, MAIN, Inliner, Place
 from tfcompat_dw.checkpoint.nodes import Library, Node, open_shape
 from tfcompat_dw.checkpoint.schemas import data_type, of_json
@@ -49,7 +51,8 @@ class JavaScriptGraph:
         about = self._signature()
         if about is None:
             return free_graph(library, self.path, sources, outputs, graph_def.versions.producer)
-        return self._assembly(library, sources, about).graph(outputs)
+        producer = graph_def.versions.producer
+        return self._assembly(library, sources, about, producer).graph(outputs)
 
     def _signature(self) -> dict[str, Any] | None:
         """What goes in and comes out, where the file says it."""
@@ -60,7 +63,9 @@ class JavaScriptGraph:
                 return found
         return None
 
-    def _assembly(self, library: Library, sources: Sources, about: dict[str, Any]) -> Assembly:
+    def _assembly(
+        self, library: Library, sources: Sources, about: dict[str, Any], producer: int
+    ) -> Assembly:
         fed: dict[Place, Place] = {}
         entries: list[Entry] = []
         inliner = Inliner(library, self.path, fed)
@@ -68,8 +73,14 @@ class JavaScriptGraph:
             if "resourceId" in info:  # a table, which the graph makes itself
                 continue
             place = inliner.place(MAIN, info["name"])
-            fed[place] = Place(FED, str(len(entries)))
             entries.append(self._entry(name, place.node, info))
+            fed[place] = Place(FED, str(len(entries) - 1))
+        if not entries:  # some signatures name outputs only
+            entries = placeholder_entries(library.main, producer)
+            numbers = {entry.node: str(number) for number, entry in enumerate(entries)}
+            fed |= {Place(MAIN, node): Place(FED, number) for node, number in numbers.items()}
+        if not isinstance(about["outputs"], dict):
+            raise self._error("signature.outputs", "no names of tensors")
         ends = {
             name: inliner.resolve(inliner.place(MAIN, info["name"]))
             for name, info in self._tensors(about["outputs"], "outputs")
@@ -92,7 +103,9 @@ class JavaScriptGraph:
     def _constant(self, node: Node) -> Stored:
         """Among the weights, or in the node itself."""
         if node.name in self.weights:
-            return Stored(lambda: self.weights[node.name])
+            info = self.weights.info(node.name)
+            kind = TORCH_DTYPES.get(info.dtype, torch.uint8)
+            return Stored(lambda: self.weights[node.name], size=info.elements * kind.itemsize)
         return stored_constant(node, self.path)
 
     def _variable(self, name: str) -> Stored:

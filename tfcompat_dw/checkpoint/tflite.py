@@ -8,7 +8,7 @@ zero_point)``), and a constant may be stored without its zeros.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -40,8 +40,9 @@ from tfcompat_dw.checkpoint.tflite_schema import (
 )
 
 MOST_DIMENSIONS = 16
-MOST_DENSE = 2**28
-"""Numbers of a constant that is stored without its zeros."""
+MADE_PER_BYTE, LEAST_MADE = 64, 2**26
+"""Bytes that may be made of a file's: by quantized constants, sparse ones, those that share their
+bytes, together."""
 MISSING = Output("")
 """In the place of an optional input that is not given."""
 QUANTIZED = ("int8", "uint8", "int16", "int32", "int4")
@@ -65,6 +66,47 @@ class _Stored:
         """Of the numbers that it stands for."""
         return self.dtype if self.quantization is None else "float32"
 
+    @property
+    def is_view(self) -> bool:
+        """Whether its numbers are those of the file as they are."""
+        return self.quantization is None and self.sparsity is None
+
+    @property
+    def size(self) -> int:
+        """Bytes of what it stands for."""
+        kind = TORCH_DTYPES.get(self.real_dtype, torch.float64)
+        return prod(self.shape) * kind.itemsize
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """One operator of a subgraph, tensors by their numbers."""
+
+    op: str
+    inputs: list[int]
+    results: list[int]
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Subgraph:
+    """One network of a file."""
+
+    name: str
+    tensors: list[_Stored]
+    inputs: list[int]
+    outputs: list[int]
+    operators: list[_Operator]
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """Which subgraph it is, and names of that one's tensors by their numbers."""
+
+    subgraph: int
+    inputs: dict[int, str]
+    outputs: dict[int, str]
+
 
 class TFLite(Checkpoint):
     """A ``.tflite`` file; keys are the names of its constants (``name_1`` where one comes again).
@@ -86,6 +128,7 @@ class TFLite(Checkpoint):
         self._model = FlatBuffer(self._file).root()
         self._buffers = self._model.tables(4)
         self._subgraphs = self._model.tables(2)
+        self._read: dict[int, _Subgraph] = {}
         if not self._subgraphs:
             raise CheckpointError(path, "", "a TFLite file without a network")
 
@@ -106,34 +149,56 @@ class TFLite(Checkpoint):
         return name in self._constants
 
     def __getitem__(self, name: str) -> Tensor:
-        stored = self._constants[name]
-        values = self._values(stored)
-        return values if stored.quantization is None else _real(values, stored.quantization)
+        return self._real(self._constants[name])
 
     def strings(self, name: str) -> list[bytes]:
-        """Their number, where each begins and where the last ends, then their bytes."""
+        """The elements of a constant of strings; ``TypeError`` for another one."""
         stored = self._constants[name]
-        if stored.dtype != "string" or stored.buffer is None:
-            return super().strings(name)
-        start, size = stored.buffer
+        return self._strings(stored) if stored.dtype == "string" else super().strings(name)
+
+    @cached_property
+    def _constants(self) -> dict[str, _Stored]:
+        return {one.name: one for one in self._subgraph(0).tensors if one.buffer is not None}
+
+    def _strings(self, stored: _Stored) -> list[bytes]:
+        """Their number, where each begins and where the last ends, then their bytes."""
+        assert stored.buffer is not None
+        name, (start, size) = stored.name, stored.buffer
+        if not size:
+            return []
         part = self._file.part(start, size, name)
         count = int.from_bytes(part.view(0, 4, name), "little")
+        if count != prod(stored.shape):
+            raise self._error(name, f"{count} strings of shape {list(stored.shape)}")
         ends = np.frombuffer(part.view(4, 4 * (count + 1), name), "<i4").tolist()
         if any(first > last for first, last in pairwise(ends)):
             raise self._error(name, "strings that end before they begin")
         pairs = pairwise(ends)
         return [bytes(part.view(first, last - first, name)) for first, last in pairs]
 
-    @cached_property
-    def _constants(self) -> dict[str, _Stored]:
-        return {one.name: one for one in self._tensors(0) if one.buffer is not None}
+    def _real(self, stored: _Stored) -> Tensor:
+        """The numbers that a constant stands for."""
+        self._check_made([stored])
+        values = self._values(stored)
+        return values if stored.quantization is None else _dequantized(values, stored.quantization)
+
+    def _check_made(self, constants: Iterable[_Stored]) -> None:
+        """That constants which are kept at the same time are not far larger than the file."""
+        room, met = MADE_PER_BYTE * self._file.size + LEAST_MADE, set()
+        for one in constants:
+            if not one.is_view or one.buffer in met:
+                room -= one.size
+            met.add(one.buffer)
+            if room < 0:
+                reason = f"{one.dtype} of shape {list(one.shape)}, which is more than is there"
+                raise self._error(one.name, reason)
 
     def _values(self, stored: _Stored) -> Tensor:
         """What is stored, in a dtype of PyTorch's."""
         assert stored.buffer is not None
         start, size = stored.buffer
         if stored.dtype == "string":
-            text = MappedFile.of_bytes(self.path, b"".join(self.strings(stored.name)))
+            text = MappedFile.of_bytes(self.path, b"".join(self._strings(stored)))
             return text.tensor(0, "uint8", (text.size,), stored.name)
         part = self._file.part(start, size, stored.name)
         if stored.sparsity is not None:
@@ -149,11 +214,50 @@ class TFLite(Checkpoint):
 
     # ---- tensors -------------------------------------------------------------------------------
 
-    def _tensors(self, subgraph: int) -> list[_Stored]:
-        """Of one subgraph, by number; names are unique."""
-        tables = self._subgraphs[subgraph].tables(0)
-        names = _unique([table.text(3) for table in tables])
-        return [self._stored(table, name) for table, name in zip(tables, names, strict=True)]
+    def _subgraph(self, number: int) -> _Subgraph:
+        """One of the networks; its tables are read once."""
+        if number not in self._read:
+            table = self._subgraphs[number]
+            tables = table.tables(0)
+            names = _unique([one.text(3) for one in tables])
+            tensors = [self._stored(*pair) for pair in zip(tables, names, strict=True)]
+            self._read[number] = _Subgraph(
+                table.text(4) or "tflite",
+                tensors,
+                self._numbers(table, 1, len(tensors)),
+                self._numbers(table, 2, len(tensors)),
+                [self._operator(one, len(tensors)) for one in table.tables(3)],
+            )
+        return self._read[number]
+
+    def _numbers(self, table: Table, slot: int, count: int) -> list[int]:
+        """A list of tensors; -1 is none."""
+        numbers: list[int] = table.vector(slot, "int32").tolist()
+        if any(not -1 <= number < count for number in numbers):
+            raise self._error("subgraph", f"a tensor of {count} has another number")
+        return numbers
+
+    def _operator(self, table: Table, tensors: int) -> _Operator:
+        inputs, results = self._numbers(table, 1, tensors), self._numbers(table, 2, tensors)
+        number = table.number(0, "uint32")
+        if number >= len(self._codes):
+            raise self._error("operator_codes", f"code {number} of {len(self._codes)}")
+        code, name = self._codes[number]
+        if code == CUSTOM:
+            attributes = {"custom_options": table.vector(5, "uint8").tobytes()}
+        else:
+            attributes = options_of(name, table.table(4))
+        return _Operator(name, inputs, results, attributes)
+
+    @cached_property
+    def _codes(self) -> list[tuple[int, str]]:
+        """Numbers and names of the operations that operators name by their places here."""
+        found = []
+        for table in self._model.tables(1):
+            code = max(table.number(0, "int8"), table.number(3, "int32"))
+            name = table.text(1) or "CUSTOM" if code == CUSTOM else operator_name(code)
+            found.append((code, name))
+        return found
 
     def _stored(self, table: Table, name: str) -> _Stored:
         shape = self._shape(table, 0, name)
@@ -198,11 +302,13 @@ class TFLite(Checkpoint):
             return None
         scale = table.vector(2, "float32")
         zero = table.vector(3, "int64")
-        if not len(scale):
+        if not scale.any():
             return None
         zero = zero if len(zero) else np.zeros(len(scale), np.int64)
         axis = table.number(6, "int32")
-        count = shape[axis] if 0 <= axis < len(shape) else None
+        if axis < 0 or (shape and axis >= len(shape)):
+            raise self._error(name, f"scales along axis {axis} of {len(shape)}")
+        count = shape[axis] if shape else None
         if len(scale) != len(zero) or (len(scale) > 1 and len(scale) != count):
             raise self._error(name, f"{len(scale)} scales and {len(zero)} zeros for {count}")
         if not np.isfinite(scale).all():
@@ -223,10 +329,10 @@ class TFLite(Checkpoint):
         levels = stored.sparsity.tables(2)
         rank = len(stored.shape)
         if (
-            sorted(order) != list(range(rank + len(blocks)))
-            or len(levels) != len(order)
+            len(set(blocks)) != len(blocks)
             or any(not 0 <= axis < rank for axis in blocks)
-            or prod(stored.shape) > MOST_DENSE
+            or sorted(order) != list(range(rank + len(blocks)))
+            or len(levels) != len(order)
         ):
             raise self._error(stored.name, "a description of sparse data that makes no sense")
         kind = TORCH_DTYPES.get(stored.dtype)
@@ -236,10 +342,6 @@ class TFLite(Checkpoint):
         values = part.tensor(0, stored.dtype, (count,), stored.name)
         index, sizes = self._indices(stored, levels, count)
         places = np.zeros(count, np.int64)
-        whole = [1] * rank
-        for place, axis in enumerate(order):  # blocks: the last levels
-            if axis >= rank:
-                whole[blocks[axis - rank]] *= sizes[place]
         position = {axis: index[place] for place, axis in enumerate(order)}
         size_of = {axis: sizes[place] for place, axis in enumerate(order)}
         for axis in range(rank):
@@ -250,6 +352,8 @@ class TFLite(Checkpoint):
             if len(along) and int(along.max()) >= stored.shape[axis]:
                 raise self._error(stored.name, "a place outside of the tensor")
             places = places * stored.shape[axis] + along
+        if len(np.unique(places)) != len(places):
+            raise self._error(stored.name, "two numbers for one place")
         dense = torch.zeros(prod(stored.shape), dtype=kind)
         dense[torch.from_numpy(places)] = values
         return dense.view(stored.shape)
@@ -263,14 +367,15 @@ class TFLite(Checkpoint):
         for level in levels:
             if level.number(0, "int8") == 0:
                 size = level.number(1, "int32")
-                here = np.arange(max(0, size))
+                here = np.arange(min(max(0, size), count + 1))  # one more is too many
                 repeats: Any = len(here)
             else:
                 segments, here = self._ints(level, 2, stored), self._ints(level, 4, stored)
                 size = int(here.max(initial=-1)) + 1
                 repeats = np.diff(segments)
                 nodes = len(found[0]) if found else 1
-                if len(repeats) != nodes or (repeats < 0).any() or repeats.sum() != len(here):
+                is_whole = len(repeats) == nodes and segments[0] == 0
+                if not is_whole or (repeats < 0).any() or repeats.sum() != len(here):
                     raise self._error(stored.name, "segments that do not fit their indices")
             nodes = len(found[0]) if found else 1
             total = nodes * len(here) if isinstance(repeats, int) else len(here)
@@ -295,11 +400,24 @@ class TFLite(Checkpoint):
 
     def signatures(self) -> tuple[str, ...]:
         """The file's, or one for the first subgraph."""
-        return tuple(self._signatures) or ("main",)
+        return tuple(self._signatures)
 
     @cached_property
-    def _signatures(self) -> dict[str, Table]:
-        return {table.text(2) or "main": table for table in self._model.tables(7)}
+    def _signatures(self) -> dict[str, _Signature]:
+        found = {}
+        for table in self._model.tables(7):
+            number = table.number(4, "uint32")
+            if number >= len(self._subgraphs):
+                raise self._error("signature", f"subgraph {number} of {len(self._subgraphs)}")
+            ends = [
+                {one.number(1, "uint32"): one.text(0) for one in table.tables(slot)}
+                for slot in (0, 1)
+            ]
+            name = table.text(2) or "main"
+            if name in found:
+                raise self._error("signature", f"two are named {name[:200]!r}")
+            found[name] = _Signature(number, *ends)
+        return found or {"main": _Signature(0, {}, {})}
 
     def graph(
         self, signature: str | None = None, outputs: Sequence[str] | None = None
@@ -313,11 +431,7 @@ class TFLite(Checkpoint):
         names = self.signatures()
         if signature is not None and signature not in names:
             raise ValueError(f"there is no signature {signature!r}; there are {list(names)}")
-        chosen = self._signatures.get(signature or names[0])
-        number = 0 if chosen is None else chosen.number(4, "uint32")
-        if number >= len(self._subgraphs):
-            raise self._error("signature", f"subgraph {number} of {len(self._subgraphs)}")
-        return _GraphReader(self, number, chosen).graph(outputs)
+        return _GraphReader(self, self._signatures[signature or names[0]]).graph(outputs)
 
     def _error(self, place: str, reason: str) -> CheckpointError:
         return CheckpointError(self.path, place, reason)
@@ -326,75 +440,69 @@ class TFLite(Checkpoint):
 class _GraphReader:
     """Makes a graph of one subgraph."""
 
-    def __init__(self, file: TFLite, number: int, signature: Table | None) -> None:
+    def __init__(self, file: TFLite, signature: _Signature) -> None:
         self.file, self.signature = file, signature
-        self.subgraph = file._subgraphs[number]
-        self.tensors = file._tensors(number)
+        self.subgraph = file._subgraph(signature.subgraph)
+        self.tensors = list(self.subgraph.tensors)
         self.made: dict[int, Output] = {}
         """By the tensors' numbers."""
         self.nodes: dict[str, GraphNode] = {}
+        self.constants: dict[str, _Stored] = {}
 
     def graph(self, wanted: Sequence[str] | None) -> Graph:
-        inputs = [self._input(index) for index in self._numbers(self.subgraph, 1)]
-        for operator in self.subgraph.tables(3):
+        for index in self.subgraph.inputs:
+            self._add_input(index)
+        for operator in self.subgraph.operators:
             self._add(operator)
         ends = self._ends()
         if wanted is not None:
             ends = {name: self._named(name) for name in wanted}
         nodes = needed(self.nodes, ends.values())  # constants were met before their operators
-        names = {self.tensors[index].name: index for index in range(len(self.tensors))}
-        constants = {name: name for name in nodes if nodes[name].op == "Const"}
+        if wanted is None:
+            nodes = {**self._placeholders(), **nodes}
+        constants = {name: self.constants[name] for name in nodes if name in self.constants}
+        self.file._check_made(constants.values())
         return Graph(
-            self.subgraph.text(4) or "tflite",
+            self.subgraph.name,
             nodes,
-            tuple(self._named_input(one) for one in inputs if wanted is None or one in nodes),
+            tuple(
+                self._input(index) for index in self.subgraph.inputs if self._name(index) in nodes
+            ),
             ends,
-            _Constants(self.file, {name: self.tensors[names[name]] for name in constants}),
+            _Constants(self.file, constants),
             quantization=self._quantization(nodes),
             is_tflite=True,
         )
 
-    def _numbers(self, table: Table, slot: int) -> list[int]:
-        numbers: list[int] = table.vector(slot, "int32").tolist()
-        if any(not -1 <= number < len(self.tensors) for number in numbers):
-            raise self.file._error(
-                "subgraph", f"a tensor of {len(self.tensors)} has another number"
-            )
-        return numbers
+    def _name(self, index: int) -> str:
+        return self.tensors[index].name
 
-    def _input(self, index: int) -> str:
-        if index < 0:
-            raise self.file._error("subgraph", "an input that is no tensor")
-        name = self.tensors[index].name
+    def _placeholders(self) -> dict[str, GraphNode]:
+        names = map(self._name, self.subgraph.inputs)
+        return {name: self.nodes[name] for name in names}
+
+    def _add_input(self, index: int) -> None:
+        if index < 0 or index in self.made:
+            raise self.file._error("subgraph", "an input that is no tensor, or is there twice")
+        name = self._name(index)
         self.nodes[name] = GraphNode(name, "Placeholder")
         self.made[index] = Output(name)
-        return name
 
-    def _named_input(self, name: str) -> GraphInput:
-        index = next(i for i, output in self.made.items() if output == Output(name))
+    def _input(self, index: int) -> GraphInput:
         tensor = self.tensors[index]
-        names = self._names(0)
-        return GraphInput(
-            names.get(index, name), Output(name), tensor.open_shape, tensor.real_dtype
-        )
-
-    def _names(self, slot: int) -> dict[int, str]:
-        """By the tensors' numbers: what the signature calls its inputs or outputs."""
-        if self.signature is None:
-            return {}
-        return {one.number(1, "uint32"): one.text(0) for one in self.signature.tables(slot)}
+        name = self.signature.inputs.get(index, tensor.name)
+        return GraphInput(name, Output(tensor.name), tensor.open_shape, tensor.real_dtype)
 
     def _ends(self) -> dict[str, Output]:
-        names = self._names(1)
         return {
-            names.get(index, self.tensors[index].name): self._source(index)
-            for index in self._numbers(self.subgraph, 2)
+            self.signature.outputs.get(index, self._name(index)): self._source(index)
+            for index in self.subgraph.outputs
             if index >= 0
         }
 
     def _named(self, name: str) -> Output:
         for index, output in self.made.items():
-            if name in (str(output), self.tensors[index].name):
+            if name in (str(output), self._name(index)):
                 return output
         known = ", ".join(repr(one) for one in list(self.nodes)[:20])
         raise ValueError(f"there is no node {name!r}; there are {known}, ...")
@@ -410,32 +518,23 @@ class _GraphReader:
             if tensor.buffer is None:
                 raise self.file._error(tensor.name, "it is used before it is computed")
             self.nodes[tensor.name] = GraphNode(tensor.name, "Const", (), {"dtype": tensor.dtype})
+            self.constants[tensor.name] = tensor
             self.made[index] = Output(tensor.name)
         return self.made[index]
 
-    def _add(self, operator: Table) -> None:
-        inputs = tuple(self._source(index) for index in self._numbers(operator, 1))
-        results = self._numbers(operator, 2)
-        if not results or any(index < 0 or index in self.made for index in results):
-            if not results:
-                return  # it changes a variable, or nothing
+    def _add(self, operator: _Operator) -> None:
+        inputs = tuple(map(self._source, operator.inputs))
+        results = operator.results
+        if not results:
+            return  # it changes a variable, or nothing
+        if any(index < 0 or index in self.made for index in results) or (
+            len(set(results)) != len(results)
+        ):
             raise self.file._error("subgraph", "an operator whose results others have")
-        op, attributes = self._operation(operator)
-        name = self.tensors[results[0]].name
-        self.nodes[name] = GraphNode(name, op, inputs, attributes)
+        name = self._name(results[0])
+        self.nodes[name] = GraphNode(name, operator.op, inputs, operator.attributes)
         for place, index in enumerate(results):
             self.made[index] = Output(name, place)
-
-    def _operation(self, operator: Table) -> tuple[str, dict[str, Any]]:
-        codes = self.file._model.tables(1)
-        number = operator.number(0, "uint32")
-        if number >= len(codes):
-            raise self.file._error("operator_codes", f"code {number} of {len(codes)}")
-        code = max(codes[number].number(0, "int8"), codes[number].number(3, "int32"))
-        if code != CUSTOM:
-            return operator_name(code), options_of(operator_name(code), operator.table(4))
-        options = operator.vector(5, "uint8").tobytes()
-        return codes[number].text(1) or "CUSTOM", {"custom_options": options}
 
     def _quantization(self, nodes: Mapping[str, GraphNode]) -> dict[Output, Quantization]:
         found = {}
@@ -454,9 +553,7 @@ class _Constants(Mapping[str, Tensor]):
         self._file, self._stored = file, stored
 
     def __getitem__(self, name: str) -> Tensor:
-        stored = self._stored[name]
-        values = self._file._values(stored)
-        return values if stored.quantization is None else _real(values, stored.quantization)
+        return self._file._real(self._stored[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
@@ -471,35 +568,38 @@ class _Constants(Mapping[str, Tensor]):
 def _unique(names: Sequence[str]) -> list[str]:
     """Numbers behind names that come again, or are empty."""
     counts: Counter[str] = Counter()
-    taken = set(names)
+    taken = {name for name in names if name}
+    met: set[str] = set()
     found = []
     for name in names:
         unique = name or "tensor"
-        if counts[name] or not name:
+        if name in met or (not name and unique in taken):
             while unique in taken:
                 counts[name] += 1
                 unique = f"{name or 'tensor'}_{counts[name]}"
-            taken.add(unique)
-        counts[name] += not counts[name]
+        taken.add(unique)
+        met.add(name)
         found.append(unique)
     return found
 
 
-def _real(values: Tensor, quantization: Quantization) -> Tensor:
+def _dequantized(values: Tensor, quantization: Quantization) -> Tensor:
     """``scale * (q - zero_point)`` in float32."""
+    is_small = values.dtype.itemsize < 4 and max(map(abs, quantization.zero_point)) < 2**24
+    numbers = values.to(torch.int32 if is_small else torch.int64)
     if len(quantization.scale) == 1:
         zero, scale = quantization.zero_point[0], quantization.scale[0]
-        return (values.to(torch.int64) - zero).to(torch.float32) * torch.tensor(scale)
+        return (numbers - zero).to(torch.float32) * torch.tensor(scale)
     shape = [1] * values.dim()
     shape[quantization.axis] = -1
-    zeros = torch.tensor(quantization.zero_point).view(shape)
+    zeros = torch.tensor(quantization.zero_point, dtype=numbers.dtype).view(shape)
     scales = torch.tensor(quantization.scale, dtype=torch.float32).view(shape)
-    return (values.to(torch.int64) - zeros).to(torch.float32) * scales
+    return (numbers - zeros).to(torch.float32) * scales
 
 
 def _unpacked(part: MappedFile, stored: _Stored) -> Tensor:
     """Two numbers of four bits in each byte, the lower one first."""
     count = prod(stored.shape)
-    packed = torch.frombuffer(part.view(0, (count + 1) // 2, stored.name), dtype=torch.uint8)
+    packed = part.tensor(0, "uint8", ((count + 1) // 2,), stored.name)
     both = torch.stack([packed & 15, packed >> 4], -1).flatten()[:count].to(torch.int8)
     return torch.where(both > 7, both - 16, both).view(stored.shape)
