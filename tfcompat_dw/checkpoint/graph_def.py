@@ -156,18 +156,14 @@ def free_graph(
         outputs: names of nodes that are wanted in the place of those whose results nobody takes.
         producer: the version of TensorFlow's graphs that wrote it.
     """
-    placeholders = _placeholders(library.main)
-    entries = [
-        Entry(node.name, node.name, placeholder_shape(node, producer), _dtype(node))
-        for node in placeholders
-    ]
+    entries = placeholder_entries(library.main, producer)
     fed = {Place(MAIN, entry.node): Place(FED, str(number)) for number, entry in enumerate(entries)}
     inliner = Inliner(library, path, fed)
     ends = {}
     if outputs is None or any(_node_name(name) not in library.main.nodes for name in outputs):
         ends = {
             name: inliner.resolve(inliner.place(MAIN, name))
-            for name in _ends(library, {node.name for node in placeholders})
+            for name in _ends(library, {entry.node for entry in entries})
         }
         if not ends:
             raise CheckpointError(path, "", "a graph without outputs: nothing is computed in it")
@@ -176,6 +172,14 @@ def free_graph(
 
 def _node_name(name: str) -> str:
     return name.partition(":")[0]
+
+
+def placeholder_entries(body: Body, producer: int = SHAPES_OF_RANK_0) -> list[Entry]:
+    """The inputs of a graph that does not name them."""
+    return [
+        Entry(node.name, node.name, placeholder_shape(node, producer), _dtype(node))
+        for node in _placeholders(body)
+    ]
 
 
 def _placeholders(body: Body) -> list[Node]:
