@@ -89,6 +89,7 @@ MISTAKES: dict[str, tuple[Any, Any, str]] = {
         IMAGE,
         "the axes are in another order: (2, 6, 9, 8) instead of (2, 9, 8, 6)",
     ),
+    "a comparison": (IMAGE > 0, IMAGE > 0.5, "without a pattern"),
     "a conjugate": (IMAGE - 1j * IMAGE, IMAGE + 1j * IMAGE, "every channel is scaled (by -1 to 1)"),
     "other weights": (GENERATOR.normal(size=IMAGE.shape), IMAGE, "100% of the values differ"),
 }

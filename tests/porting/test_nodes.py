@@ -530,6 +530,19 @@ def _scatter_nd(draw, op):
     return Case([indices, updates, i32(*shape)], known=(2,), more={"T": updates.dtype.name})
 
 
+@case("SparseToDense")
+def _sparse_to_dense(draw, op):
+    shape = draw(shapes(1, 3))
+    flat = st.sets(st.integers(0, int(np.prod(shape)) - 1)) if np.prod(shape) else st.just(set())
+    places = sorted(draw(flat))  # as TensorFlow wants them, each one once
+    indices = np.stack(np.unravel_index(np.array(places, np.int64), shape), -1).astype("i4")
+    if len(shape) == 1 and draw(st.booleans()):
+        indices = indices[0, 0] if len(places) == 1 and draw(st.booleans()) else indices[:, 0]
+    values = numbers(draw, () if draw(st.booleans()) else (indices.size // max(1, len(shape)),))
+    default = np.array(7, values.dtype)
+    return Case([indices, i32(*shape), values, default], known=(1,), more={"T": values.dtype.name})
+
+
 @case("Tile")
 def _tile(draw, op):
     shape = draw(shapes())
@@ -1506,6 +1519,26 @@ def test_comparisons_of_open_sizes_are_left_to_the_running_network(op):
     module = of_sizes(op, [[ROWS, 3], torch.tensor([3, 3])])
     compare = {"Greater": torch.gt, "Equal": torch.eq}[op]
     assert torch.equal(module(torch.zeros(5, 1, 1)), compare(torch.tensor([5, 3]), torch.tensor(3)))
+
+
+TABLE = torch.arange(12.0)
+OF_CONSTANTS = {
+    "Tile": ([TABLE, [ROWS]], lambda x: TABLE.repeat(len(x))),
+    "StridedSlice": ([TABLE, torch.tensor([1]), [COLUMNS], torch.tensor([2])],
+                     lambda x: TABLE[1 : x.shape[1] : 2]),
+    "Slice": ([TABLE, [ROWS], torch.tensor([-1])], lambda x: TABLE[len(x) :]),
+    "Reshape": ([TABLE, [ROWS, -1]], lambda x: TABLE.reshape(len(x), -1)),
+    "BroadcastTo": ([TABLE, [COLUMNS, 12]], lambda x: TABLE.expand(x.shape[1], 12)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", OF_CONSTANTS)
+def test_constants_that_open_sizes_cut_or_repeat_are_left_to_the_running_network(op):
+    inputs, expected = OF_CONSTANTS[op]
+    values = [np.array(one, object) if isinstance(one, list) else one for one in inputs]
+    assert folded(NodeCall("node", op, tuple(values), {})) is None
+    module, x = of_sizes(op, inputs, shapes=((12,), *[(1,)] * 3)), torch.zeros(3, 9, 1)
+    assert torch.equal(module(*[x] * len(module.refs)), expected(x))
 
 
 @pytest.mark.parametrize(

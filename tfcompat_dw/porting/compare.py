@@ -146,6 +146,9 @@ def _wide(values: Array) -> Array:
         return "the same values in another place: a Flatten or Reshape in another order of axes"
     if np.iscomplexobj(ours) and np.iscomplexobj(theirs):
         ours, theirs = (np.stack([one.real, one.imag], -1) for one in (ours, theirs))
+    ours, theirs = (one.astype("i1") if one.dtype == bool else one for one in (ours, theirs))
+    if np.iscomplexobj(ours) and np.iscomplexobj(theirs):
+        ours, theirs = (np.stack([one.real, one.imag], -1) for one in (ours, theirs))
     return ""
 
 

@@ -69,6 +69,7 @@ from tfcompat_dw.porting.probe import (
     Shape,
     ShapesUnknownError,
     probe_of,
+    result,
     results,
 )
 from tfcompat_dw.porting.sizes import Size, SizeOf, evaluated
@@ -226,9 +227,8 @@ def _computed(node: GraphNode, inputs: Sequence[Tensor]) -> list[Tensor]:
     tensors = [inputs[int(ref.layer)] for ref in order]
     if node.op not in NO_MORE_THAN_GIVEN:
         _check_folded(module, tensors)
-    with torch.no_grad():
-        result = module(*tensors)
-    return list(result) if isinstance(result, (list, tuple)) else [result]
+    found = result(module, tensors)
+    return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
 def _check_folded(module: Operation, tensors: Sequence[Tensor]) -> None:

@@ -76,6 +76,19 @@ def results(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     ]
 
 
+def result(module: nn.Module, tensors: Sequence[Tensor]) -> Any:
+    """What a module makes of tensors; what goes wrong is an error of the port.
+
+    Raises:
+        UnsupportedLayerError: the module does not take these, or makes far too much of them.
+    """
+    try:
+        return _result(module, {}, list(tensors), {})
+    except ShapesUnknownError as error:  # PyTorch has no such function of their type
+        reason = str(error.__cause__).strip().partition("\n")[0]
+        raise UnsupportedLayerError(f"it does not fit what it is given ({reason})") from error
+
+
 def _result(module: nn.Module, state: Mapping[str, Tensor], args: Any, kwargs: Any) -> Any:
     try:
         with torch.no_grad():

@@ -128,6 +128,15 @@ def _scatter_nd(indices: Array, updates: Array, shape: Sequence[int]) -> Tensor:
     return result.index_put(tuple(indices.unbind(-1)), updates, accumulate=True)
 
 
+def _sparse_to_dense(indices: Array, shape: Sequence[int], values: Array, default: Array) -> Tensor:
+    """``SparseToDense``: the default, but for the places that are listed; a number is for all."""
+    values = as_tensor(values)
+    indices = as_tensor(indices, device=values.device).long()
+    places = indices.reshape(-1, 1) if indices.dim() < 2 else indices
+    result = as_tensor(default, device=values.device).to(values.dtype).expand(list(shape)).clone()
+    return result.index_put(tuple(places.unbind(-1)), values)
+
+
 def _pad_axes(x: Array, pairs: Pairs, value: Any = 0) -> Tensor:
     x = as_tensor(x)
     if len(pairs) != x.dim():
@@ -305,6 +314,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gather": _gather,
     "gather_nd": _gather_nd,
     "scatter_nd": _scatter_nd,
+    "sparse_to_dense": _sparse_to_dense,
     "pad_axes": _pad_axes,
     "mirror_pad": mirror_pad,
     "broadcast_to": _broadcast_to,

@@ -152,6 +152,11 @@ def _scatter_nd(call: NodeCall) -> Bound:
     return Bound("scatter_nd", (*operands(call, 2), shape(call, 2)))
 
 
+def _sparse_to_dense(call: NodeCall) -> Bound:
+    dense = operand(call, 0), shape(call, 1), operand(call, 2), operand(call, 3)
+    return Bound("sparse_to_dense", dense)
+
+
 def _tile(call: NodeCall) -> Bound:
     return Bound("tile_axes", (operand(call, 0), shape(call, 1, "multiples")))
 
@@ -257,6 +262,7 @@ HANDLERS: Table = {
     "ResourceGather": takes(2, 2, _gather),
     "GatherNd": takes(2, 2, _gather_nd),
     "ScatterNd": takes(3, 3, _scatter_nd),
+    "SparseToDense": takes(4, 4, _sparse_to_dense),
     "Tile": takes(2, 2, _tile),
     "BroadcastTo": takes(2, 2, _broadcast),
     "Pad": takes(2, 2, _pad),

@@ -28,6 +28,10 @@ MOST_NUMBERS = 2**16
 """Of one result: these are sizes, not images."""
 
 
+class _OpenError(Exception):
+    """A number is wanted where a size stands."""
+
+
 def folded(call: NodeCall) -> Folded | None:
     """What a node makes of sizes; several results are a tuple.
 
@@ -49,6 +53,8 @@ def folded(call: NodeCall) -> Folded | None:
         if fold is not None:
             return fold(call, inputs)
         return _of_numbers(call, inputs)
+    except _OpenError:
+        return None
     except (IndexError, TypeError, OverflowError, ZeroDivisionError, RuntimeError) as error:
         raise UnsupportedLayerError(f"it does not fit the sizes it is given ({error})") from error
     except ValueError as error:
@@ -112,6 +118,8 @@ def _are_numbers(*arrays: Array) -> bool:
 def _whole(array: Array, what: str) -> list[int]:
     """Plain integers out of an array."""
     values = array.flatten().tolist()
+    if any(isinstance(value, Size) for value in values):
+        raise _OpenError
     if not all(type(value) is int for value in values):
         raise UnsupportedLayerError(f"its {what} is {shown(values)}")
     return cast(list[int], values)
@@ -247,7 +255,7 @@ def _plain_key(key: Sequence[Any]) -> list[Any]:
     for part in key:
         ends = (part.start, part.stop, part.step) if isinstance(part, slice) else (part,)
         if any(isinstance(end, Size) for end in ends):
-            raise UnsupportedLayerError("it takes a slice of sizes whose ends depend on sizes")
+            raise _OpenError
     return list(key)
 
 
@@ -334,9 +342,7 @@ def _tile(call: NodeCall, inputs: list[Array]) -> Array:
     return np.tile(inputs[0], repeats)
 
 
-def _broadcast(call: NodeCall, inputs: list[Array]) -> Array | None:
-    if not _are_numbers(inputs[1]):
-        return None  # so many that it is not known how many
+def _broadcast(call: NodeCall, inputs: list[Array]) -> Array:
     shape = _whole(inputs[1], "shape")
     _check_count(shape)
     return np.broadcast_to(inputs[0], shape)
@@ -372,8 +378,6 @@ def _arange(call: NodeCall, inputs: list[Array]) -> Array | None:
 
 
 def _fill(call: NodeCall, inputs: list[Array]) -> Array | None:
-    if not _are_numbers(inputs[0]):
-        return None
     shape = _whole(inputs[0], "dims")
     if min(shape, default=0) < 0:
         raise UnsupportedLayerError(f"its dims are {shown(shape)}")
