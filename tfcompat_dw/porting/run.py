@@ -41,11 +41,7 @@ def outputs_of(model: PortedModel, inputs: Sequence[Array]) -> dict[str, Array]:
     """Every layer's, as arrays."""
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs]
     with torch.inference_mode():
-        if given is None:
-            outputs = model.layer_outputs(*tensors)
-        else:
-            results = {name: torch.from_numpy(np.array(value)) for name, value in given.items()}
-            outputs = model.outputs_of_each_layer(results, *tensors)
+        outputs = model.layer_outputs(*tensors)
     return {name: tensor.detach().numpy() for name, tensor in outputs.items()}  # parameters, too
 
 
