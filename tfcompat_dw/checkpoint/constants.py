@@ -120,8 +120,10 @@ def _filled(numbers: Tensor, info: TensorInfo, path: Path, place: str) -> Tensor
         raise _far_larger(len(numbers), info, path, place)
     if not len(numbers):
         numbers = torch.zeros(1, dtype=numbers.dtype)
-    if len(numbers) == 1 or info.elements == 0:
-        return numbers[0].expand(info.shape)
+    if info.elements <= 1:
+        return numbers[: info.elements].view(info.shape)
+    if len(numbers) == 1:
+        return numbers.expand(info.shape)
     if more:
         numbers = torch.cat([numbers, numbers[-1].expand(more)])
     return numbers.view(info.shape)

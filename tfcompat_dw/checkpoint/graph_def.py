@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tfcompat_dw.checkpoint.nodes import Body, Library, Node
 from tfcompat_dw.checkpoint.open import unknown_kind
 from tfcompat_dw.checkpoint.saved_model import SAVED_MODEL, SavedModelVariables
 from tfcompat_dw.checkpoint.schemas import MESSAGES, parse, parse_text, text
-from tfcompat_dw.checkpoint.table_checkpoint import TableCheckpoint
+from tfcompat_dw.checkpoint.table_checkpoint import SHARDS, TableCheckpoint
 from tfcompat_dw.checkpoint.variable_values import VariableValues
 
 NO_RESULTS = frozenset(
@@ -272,7 +273,9 @@ def open_graph(path: Path) -> Checkpoint:
     meta = _parsed("MetaGraphDef", data, path)
     if meta is not None and _is_graph(meta.graph_def):
         return meta_graph(path, meta)
-    if path.suffix == ".pb" or path.name == SAVED_MODEL:  # says what is wrong
+    if graph_def is not None and len(graph_def.node):  # says what is wrong with a node
+        return FrozenGraph(path, graph_def)
+    if path.suffix == ".pb" or path.name == SAVED_MODEL:
         parse(MESSAGES["GraphDef"], data, path, "")
     raise unknown_kind(path, data[:8])
 
@@ -320,10 +323,23 @@ def meta_graph(path: Path, meta: Any) -> FrozenGraph:
     variables: Checkpoint | None = None
     if prefix.with_name(prefix.name + ".index").is_file():
         variables = Bundle(prefix)
-    elif prefix.is_file() and path.suffix == ".meta":
-        variables = TableCheckpoint(prefix)
+    elif path.suffix == ".meta":
+        variables = _of_format_v1(prefix)
     restore = text(meta.saver_def.restore_op_name, path, "saver_def")
     return FrozenGraph(path, meta.graph_def, variables, restore, trained_variables(meta, path))
+
+
+def _of_format_v1(prefix: Path) -> TableCheckpoint | None:
+    """In one file or several, if they are there."""
+    if prefix.is_file():
+        return TableCheckpoint(prefix)
+    shards = prefix.with_name(f"{prefix.name}{SHARDS}?????")
+    pattern = re.compile(rf"{re.escape(prefix.name)}-\d{{5}}-of-\d{{5}}", re.ASCII)
+    try:
+        is_there = any(pattern.fullmatch(file.name) for file in prefix.parent.iterdir())
+    except OSError:  # a folder that nobody may look into
+        is_there = False
+    return TableCheckpoint(shards) if is_there else None
 
 
 def trained_variables(meta: Any, path: Path) -> frozenset[str] | None:
