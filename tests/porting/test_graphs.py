@@ -227,20 +227,3 @@ class ArgMax(nn.Module):
 
     def forward(self, x: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
         return x.argmax(int(axis))
-
-
-def test_a_face_is_found_by_the_real_detector_of_mediapipe() -> None:
-    """Upright on the astronaut's photograph: one face above 0.8, as the interpreter says, too."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    import real_files
-    import skimage.data
-    import skimage.transform
-
-    model = port_model(real_files.path("faces/face_detection_back.tflite"))
-    photo = skimage.transform.resize(skimage.data.astronaut(), (256, 256), anti_aliasing=True)
-    image = torch.from_numpy(photo).float()[None] * 2 - 1
-    with torch.no_grad():
-        outputs = model(torch.cat([image, torch.zeros_like(image)]))
-    scores = outputs["classificators"][..., 0].sigmoid()
-    assert scores[0].max() > 0.8
-    assert scores[1].max() < 0.1
