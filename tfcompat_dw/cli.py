@@ -26,7 +26,7 @@ try:
 except ImportError as error:
     sys.exit(f"tfcompat-dw: {error}; pip install 'tfcompat_dw[port]'")
 
-from tfcompat_dw.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from tfcompat_dw.checkpoint import Checkpoint, open_checkpoint
 from tfcompat_dw.porting.compare import Comparison
 
 app = typer.Typer(
@@ -133,7 +133,7 @@ def one_line_errors() -> Iterator[None]:
 
     try:
         yield
-    except (CheckpointError, PortError, OriginalError, ImportError, OSError) as error:
+    except (PortError, OriginalError, ImportError, OSError, ValueError) as error:
         talk.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
 
@@ -366,15 +366,15 @@ def compare(
             options = graph_options(signature, output_node, input_shape, simulate_quantization)
             model = ported(file, weights, **options)
         with talk.status("Loading the original"):
-            library, run = original_of(file, model, signature)
+            original = original_of(file, model, signature)
         batch = 1 if model.source == "graph" else 2  # what TFLite fixes is free in the port alone
-        inputs = inputs_for(model.inputs, input, size, value_range, batch)
-        with talk.status(f"Running the original in {library}"):
-            theirs = run(inputs)
-        with talk.status("Running the port"):
-            ours = outputs_of(model, inputs)
+        inputs = original.rounded(inputs_for(model.inputs, input, size, value_range, batch))
+        with talk.status(f"Running the original in {original.library}"):
+            theirs = original.run(inputs)
+        with talk.status("Running the port"):  # roundings add up, so each layer stands for itself
+            ours = outputs_of(model, inputs, theirs if original.integers else None)
         try:
-            comparison = compare_outputs(ours, theirs, tolerance)
+            comparison = compare_outputs(ours, theirs, tolerance, original.integers)
         except ValueError as error:
             talk.print(f"[bold red]error:[/] {escape(str(error))}")
             raise typer.Exit(1) from error
@@ -382,7 +382,7 @@ def compare(
             from tfcompat_dw.porting.report import page
 
             shapes = ", ".join(" x ".join(map(str, array.shape)) for array in inputs)
-            facts = {"file": str(file), "original": library, "input": f"{input}, {shapes}"}
+            facts = {"file": str(file), "original": original.library, "input": f"{input}, {shapes}"}
             title = f"{file.name} and its port"
             html.write_text(page(comparison, ours, theirs, title=title, facts=facts))
             talk.print(f"page: {escape(str(html))}")
@@ -407,6 +407,7 @@ def comparison_as_json(comparison: Comparison) -> dict[str, object]:
                 "shape": list(layer.shape),
                 "absolute": _json_number(layer.absolute),
                 "relative": _json_number(layer.relative),
+                **({"step": layer.step} if layer.step else {}),
             }
             for layer in comparison.layers
         ],
@@ -422,16 +423,31 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(escape(layer.name), _cell(layer.shape), *numbers, style=style)
     out.print(table)
     if comparison.first is None:
-        worst = max(comparison.layers, key=lambda layer: layer.relative)
-        out.print(
-            f"all {len(comparison.layers)} layers agree; the worst, {escape(worst.name)}, to "
-            f"{worst.relative:.1e} of its largest value"
-        )
+        out.print(f"all {len(comparison.layers)} layers agree; {agreement(comparison)}")
     else:
         out.print(
             f"[bold red]the first layer that diverges:[/] {escape(comparison.first.name)}\n"
             f"[bold red]likely cause:[/] {escape(comparison.cause)}"
         )
+
+
+def agreement(comparison: Comparison) -> str:
+    """How well, of the layers that agree least."""
+    rounded = [layer for layer in comparison.layers if layer.step]
+    exact = [layer for layer in comparison.layers if not layer.step]
+    parts = []
+    if exact:
+        worst = max(exact, key=lambda layer: layer.relative)
+        parts.append(
+            f"the worst, {escape(worst.name)}, to {worst.relative:.1e} of its largest value"
+        )
+    if rounded:
+        steps = max(layer.absolute / layer.step for layer in rounded)
+        parts.append(
+            f"{len(rounded)} that the original computes in integers to {steps:.2f} of their steps, "
+            f"each from the original's inputs"
+        )
+    return "; ".join(parts)
 
 
 def _json_number(value: float) -> float | None:

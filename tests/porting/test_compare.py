@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tfcompat_dw.porting.compare import compare, error_of, likely_cause
+from tfcompat_dw.porting.compare import Integers, compare, error_of, likely_cause
 from tfcompat_dw.porting.report import layers_to_show, page
 
 GENERATOR = np.random.default_rng(0)
@@ -111,6 +111,33 @@ def test_the_first_diverging_layer_in_the_order_of_the_original_is_named() -> No
     assert found.only_original == ("pad",)
     assert [layer.name for layer in found.layers] == ["a", "b", "c"]
     assert compare({"a": IMAGE}, original).agrees
+
+
+INTEGERS = Integers(0.5, -64.0, 63.5)
+"""int8 with a step of 0.5."""
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "agrees"),
+    [
+        ([0.24, 1.26], [0.0, 1.5], True),
+        ([2.0, 1.5], [0.0, 1.5], True),
+        ([2.1, 1.5], [0.0, 1.5], False),
+        ([1000.0, -1000.0], [63.5, -64.0], True),
+        ([1000.0, -1000.0], [61.0, -64.0], False),
+    ],
+)
+def test_a_layer_of_integers_agrees_to_four_steps_within_their_range(
+    ours: list[float], theirs: list[float], agrees: bool
+) -> None:
+    port, original = {"a": np.array(ours)}, {"a": np.array(theirs)}
+    assert compare(port, original, integers={"a": INTEGERS}).agrees == agrees
+    assert not compare(port, original).agrees
+
+
+def test_the_nearest_integers_are_those_of_the_range() -> None:
+    values = np.array([0.24, 0.26, -0.6, 1e9, -1e9], "f4")
+    assert INTEGERS.nearest(values).tolist() == [0.0, 0.5, -0.5, 63.5, -64.0]
 
 
 def test_networks_without_a_common_layer_are_no_agreement() -> None:

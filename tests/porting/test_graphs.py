@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -227,3 +229,68 @@ class ArgMax(nn.Module):
 
     def forward(self, x: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
         return x.argmax(int(axis))
+
+
+# ---- compare -------------------------------------------------------------------------------------
+
+COMPARED = {
+    "frozen:dilated": (),
+    "text:dilated": (),
+    "saved:MobileNetV3Small": ("--range", "0", "255"),
+    "meta:slim": (),
+    "tflite_float16:MobileNet": (),
+    "tflite_int8:MobileNet": (),
+}
+
+
+def compared(*several: list[str | Path]) -> list[tuple[int, str]]:
+    """Exit codes and what was printed, of several command lines."""
+    joined = [one for arguments in several for one in ("--", *map(str, arguments))]
+    command = [sys.executable, PROGRAM.with_name("compare_files.py"), *joined]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return [tuple(one) for one in json.loads(done.stdout.splitlines()[-1])]
+
+
+def test_compare_runs_the_original_of_every_format_and_names_layers_with_other_weights(
+    folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    runs: list[list[str | Path]] = [
+        [file_of(folder, case), *options] for case, options in COMPARED.items()
+    ]
+    changed = {}
+    for case in ("frozen:dilated", "tflite_int8:MobileNet"):
+        model = port_model(file_of(folder, case))
+        attribute, layer = [
+            (name, one) for name, one in model.named_children() if isinstance(one, DepthwiseConv2D)
+        ][1]
+        with torch.no_grad():
+            layer.weight.mul_(2)
+        changed[case] = next(one.name for one in model.steps if one.module == attribute)
+        weights = tmp_path / f"{len(changed)}.safetensors"
+        save_file({key: one.contiguous() for key, one in model.state_dict().items()}, weights)
+        runs.append([file_of(folder, case), "--weights", weights])
+    results = compared(*runs)
+    for case, (code, text) in zip(COMPARED, results, strict=False):
+        assert code == 0, (case, text)
+        found = json.loads(text)
+        assert found["agrees"]
+        assert len(found["layers"]) > 5
+    for name, (code, text) in zip(changed.values(), results[len(COMPARED) :], strict=True):
+        assert code == 3, text
+        assert json.loads(text)["first"] == name
+
+
+def test_layers_take_what_is_given_for_those_before_them(folder: Path) -> None:
+    model = port_model(file_of(folder, "frozen:dilated"))
+    image = torch.from_numpy(arrays_of(folder, "frozen:dilated")["image"])
+    with torch.no_grad():
+        own = model.layer_outputs(image)
+        first, second = list(own)[:2]
+        given = {first: torch.zeros_like(own[first])}
+        found = model.outputs_of_each_layer(given, image)
+    assert torch.equal(found[first], own[first])
+    assert not torch.equal(found[second], own[second])

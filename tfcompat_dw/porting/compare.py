@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,29 @@ Array = NDArray[Any]
 
 TOLERANCE = 1e-4
 """Of the largest value: float32 networks of a hundred layers stay a few 1e-6 apart."""
+MOST_STEPS = 4
+"""Of a quantized original: half a step for the rounding of its result, and what the integer
+arithmetic of its 8-bit kernels adds: 3.5 at the most, in RESIZE_BILINEAR."""
+
+
+@dataclass(frozen=True)
+class Integers:
+    """The real numbers that the integers of a quantized layer stand for."""
+
+    step: float
+    low: float
+    """One of them, as are all that are steps away."""
+    high: float
+
+    def clipped(self, values: Array) -> Array:
+        """What lies outside of their range moved to its end."""
+        return np.clip(values, self.low, self.high)
+
+    def nearest(self, values: Array) -> Array:
+        """The numbers that the nearest integers stand for."""
+        steps = np.round((self.clipped(values) - self.low) / self.step)
+        found: Array = (self.low + steps * self.step).astype(values.dtype)
+        return found
 
 
 @dataclass(frozen=True)
@@ -26,10 +49,12 @@ class LayerError:
     """The largest difference; infinite where the shapes differ or only one has a NaN."""
     relative: float
     """That over the largest absolute value of the original."""
+    step: float = 0.0
+    """Of the original's integers, if it has some there: real numbers from one to the next."""
 
     def diverges(self, tolerance: float = TOLERANCE) -> bool:
         """Whether it is further off than rounding explains."""
-        return not self.relative <= tolerance
+        return not (self.relative <= tolerance or self.absolute <= MOST_STEPS * self.step)
 
 
 @dataclass(frozen=True)
@@ -52,7 +77,10 @@ class Comparison:
 
 
 def compare(
-    port: Mapping[str, Array], original: Mapping[str, Array], tolerance: float = TOLERANCE
+    port: Mapping[str, Array],
+    original: Mapping[str, Array],
+    tolerance: float = TOLERANCE,
+    integers: Mapping[str, Integers] | None = None,
 ) -> Comparison:
     """Compares outputs by the layers' names.
 
@@ -60,6 +88,8 @@ def compare(
         port: ``PortedModel.layer_outputs`` as arrays.
         original: ``Original.layer_outputs`` on the same input.
         tolerance: the relative error from which a layer counts as diverging.
+        integers: of layers that the original computes in integers; these agree to a few steps
+            (:data:`MOST_STEPS`), and what lies outside of their range is moved to its end first.
 
     Raises:
         ValueError: they have no layer in common.
@@ -67,10 +97,21 @@ def compare(
     common = [name for name in original if name in port]
     if not common:
         raise ValueError("the port and the original have no layer of the same name")
-    layers = tuple(error_of(name, port[name], original[name]) for name in common)
+    integers = integers or {}
+    port = {
+        name: integers[name].clipped(port[name]) if name in integers else port[name]
+        for name in common
+    }
+    layers = tuple(
+        replace(
+            error_of(name, port[name], original[name]),
+            step=integers[name].step if name in integers else 0.0,
+        )
+        for name in common
+    )
     first = next((layer for layer in layers if layer.diverges(tolerance)), None)
     cause = "" if first is None else likely_cause(port[first.name], original[first.name], tolerance)
-    missing = tuple(name for name in original if name not in port)
+    missing = tuple(name for name in original if name not in common)
     return Comparison(layers, tolerance, missing, first, cause)
 
 
@@ -90,6 +131,12 @@ def error_of(name: str, ours: Array, theirs: Array) -> LayerError:
     return LayerError(name, ours.shape, theirs.shape, absolute, relative)
 
 
+def _wide(values: Array) -> Array:
+    """In a type whose differences are exact enough."""
+    found: Array = values.astype(np.complex128 if np.iscomplexobj(values) else np.float64)
+    return found
+
+
 # ---- causes ------------------------------------------------------------------------------------
 
 
@@ -97,6 +144,9 @@ def likely_cause(ours: Array, theirs: Array, tolerance: float = TOLERANCE) -> st
     """One sentence on what a diverging output looks like; its input is taken to agree."""
     if ours.shape != theirs.shape:
         return _shapes(ours.shape, theirs.shape)
+    if np.iscomplexobj(ours) and np.iscomplexobj(theirs):
+        ours, theirs = (np.stack([one.real, one.imag], -1) for one in (ours, theirs))
+    ours, theirs = (one.astype("i1") if one.dtype == bool else one for one in (ours, theirs))
     if np.isnan(ours).any() != np.isnan(theirs).any():
         which = "the port" if np.isnan(ours).any() else "the original"
         return f"only {which} has NaNs: a variance, a divisor or a logarithm of another sign"
@@ -131,12 +181,6 @@ def _same_values_elsewhere(ours: Array, theirs: Array, off: NDArray[np.bool_]) -
 
     def alike(a: Array, b: Array) -> bool:
         return bool(
-def _wide(values: Array) -> Array:
-    """In a type whose differences are exact enough."""
-    found: Array = values.astype(np.complex128 if np.iscomplexobj(values) else np.float64)
-    return found
-
-
             np.abs(np.sort(a, axis=-1) - np.sort(b, axis=-1)).max(initial=0) <= 1e-5 * largest
         )
 
@@ -144,11 +188,6 @@ def _wide(values: Array) -> Array:
         return "the same values in another order of channels: the layout of a filter"
     if alike(ours.reshape(len(ours), -1), theirs.reshape(len(theirs), -1)):
         return "the same values in another place: a Flatten or Reshape in another order of axes"
-    if np.iscomplexobj(ours) and np.iscomplexobj(theirs):
-        ours, theirs = (np.stack([one.real, one.imag], -1) for one in (ours, theirs))
-    ours, theirs = (one.astype("i1") if one.dtype == bool else one for one in (ours, theirs))
-    if np.iscomplexobj(ours) and np.iscomplexobj(theirs):
-        ours, theirs = (np.stack([one.real, one.imag], -1) for one in (ours, theirs))
     return ""
 
 

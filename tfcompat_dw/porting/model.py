@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -52,6 +52,32 @@ class Step:
     """The number of the slot that it fills."""
     spent: tuple[int, ...] = ()
     """Slots that nothing after it reads."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What layers give while a network runs."""
+
+    found: dict[str, Tensor]
+    given: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the layers behind them get in the place of it."""
+    prefix: str = ""
+    """The models around the layers."""
+
+    def within(self, name: str) -> Record:
+        """For the layers of a nested model."""
+        return Record(self.found, self.given, f"{self.prefix}{name}/")
+
+    def added(self, name: str, result: Any) -> Any:
+        """Notes a result; what the layers behind it get: the same, or what is given for it."""
+        name = self.prefix + name
+        for index, tensor in enumerate(flat(result)):
+            if isinstance(tensor, Tensor):
+                self.found[name + (f".{index}" if index else "")] = tensor
+        given = self.given.get(name)
+        if given is None or not isinstance(result, Tensor) or given.shape != result.shape:
+            return result
+        return given.to(result.dtype)
 
 
 class PortedModel(nn.Module):
@@ -117,8 +143,7 @@ class PortedModel(nn.Module):
             TypeError: an input is missing or unknown.
         """
         values = [self._prepared(*pair) for pair in self._in_order(inputs, named)]
-        outputs = self._run(values, None, "")
-        return self._map_outputs(outputs)
+        return self._map_outputs(self._run(values, None))
 
     def layer_outputs(self, *inputs: Any, **named: Tensor) -> dict[str, Tensor]:
         """The output of every layer by its TensorFlow name, in the order of computation.
@@ -127,10 +152,19 @@ class PortedModel(nn.Module):
         ``name:1``, the second output of a layer ``name.1``.  All of them are channels-last.  A
         ZeroPadding2D that became a part of the convolution behind it has none.
         """
-        found: dict[str, Tensor] = {}
+        record = Record({})
         values = [self._prepared(*pair) for pair in self._in_order(inputs, named)]
-        self._run(values, found, "")
-        return found
+        self._run(values, record)
+        return record.found
+
+    def outputs_of_each_layer(self, given: Mapping[str, Tensor], *inputs: Any) -> dict[str, Tensor]:
+        """As :meth:`layer_outputs`, but layers take the results that are given for those before.
+
+        What a layer does is so seen apart from what has added up before it.
+        """
+        record = Record({}, given)
+        self._run([self._prepared(*pair) for pair in self._in_order(inputs, {})], record)
+        return record.found
 
     def _in_order(
         self, inputs: tuple[Any, ...], named: Mapping[str, Any]
@@ -171,28 +205,26 @@ class PortedModel(nn.Module):
             value = channels_last(value)
         return as_float(value, self) if about.dtype.startswith(("float", "bfloat")) else value
 
-    def _run(self, values: list[Any], found: dict[str, Tensor] | None, prefix: str) -> Any:
+    def _run(self, values: list[Any], record: Record | None) -> Any:
         slots: dict[int, Any] = dict(enumerate(values))
         for step in self.steps:
             module = getattr(self, step.module)
             args = [_filled(argument, slots) for argument in step.args]
             kwargs = {key: _filled(value, slots) for key, value in step.kwargs.items()}
-            if found is not None and isinstance(module, PortedModel):
-                result = module._recorded(args, kwargs, found, f"{prefix}{step.name}/")
+            if record is not None and isinstance(module, PortedModel):
+                result = module._recorded(args, kwargs, record.within(step.name))
             else:
                 result = module(*args, **kwargs)
-            if found is not None:
-                _record(found, prefix + step.name, result)
+            if record is not None:
+                result = record.added(step.name, result)
             for number in step.spent:
                 del slots[number]
             slots[step.output] = result
         return _filled(self.output_structure, slots)
 
-    def _recorded(
-        self, args: list[Any], kwargs: dict[str, Any], found: dict[str, Tensor], prefix: str
-    ) -> Any:
+    def _recorded(self, args: list[Any], kwargs: dict[str, Any], record: Record) -> Any:
         values = [self._prepared(*pair) for pair in self._in_order(tuple(args), kwargs)]
-        return self._run(values, found, prefix)
+        return self._run(values, record)
 
     def _map_outputs(self, outputs: Any) -> Any:
         return outputs if self.data_format == "channels_last" else channels_first(outputs)
@@ -323,12 +355,6 @@ def _numbers(structure: Any) -> list[int]:
     if isinstance(structure, Mapping):
         return [number for value in structure.values() for number in _numbers(value)]
     return [structure.number] if isinstance(structure, Slot) else []
-
-
-def _record(found: dict[str, Tensor], name: str, result: Any) -> None:
-    for index, tensor in enumerate(flat(result)):
-        if isinstance(tensor, Tensor):
-            found[name + (f".{index}" if index else "")] = tensor
 
 
 def as_float(value: Tensor, module: nn.Module) -> Tensor:

@@ -15,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfcompat_dw.checkpoint import Checkpoint
-from tfcompat_dw.checkpoint.graph import GraphInput
+from tfcompat_dw.checkpoint.graph import Graph, GraphInput
+from tfcompat_dw.porting.compare import Integers
 from tfcompat_dw.porting.original import OriginalError, first_line
 from tfcompat_dw.porting.original_tfjs import graph_def_of
 
 Array = NDArray[Any]
 Runner = Callable[[Sequence[Array], Sequence[str]], dict[str, Array]]
 """From inputs and the names of results to these, those that there are."""
+LOOPS = ("While", "StatelessWhile")
+"""Their results are counters and lists; what the port has under their names is another thing."""
 
 
 class GraphOriginal:
@@ -58,6 +61,29 @@ def open_graph_original(checkpoint: Checkpoint, signature: str | None = None) ->
         ) from error
 
 
+def integers_of(graph: Graph) -> dict[str, Integers]:
+    """Of results that a quantized network computes in integers, by the names of the results."""
+    found = {}
+    for output, one in graph.quantization.items():
+        if len(one.scale) == 1 and one.dtype in ("int8", "uint8", "int16"):
+            limits = np.iinfo(one.dtype)
+            ends = [one.scale[0] * (end - one.zero_point[0]) for end in (limits.min, limits.max)]
+            name = f"{output.node}.{output.index}" if output.index else output.node
+            found[name] = Integers(one.scale[0], min(ends), max(ends))
+    return found
+
+
+def rounded_inputs(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
+    """The numbers that a quantized network makes of its inputs before it does anything else."""
+    integers = integers_of(graph)
+    first = {node.inputs[0]: node for node in graph.nodes.values() if node.op == "QUANTIZE"}
+    found = []
+    for one, values in zip(graph.inputs, inputs, strict=True):
+        name = first[one.output].name if one.output in first else one.output.node
+        found.append(integers[name].nearest(values) if name in integers else values)
+    return found
+
+
 # ---- TensorFlow ----------------------------------------------------------------------------------
 
 
@@ -66,16 +92,23 @@ def _tensorflow(
 ) -> Runner:
     import tensorflow as tf
 
-    graph_def, feeds = _graph_def(checkpoint, signature, inputs)
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.graph_util.import_graph_def(graph_def, name="")
-    operations = {operation.name for operation in graph.get_operations()}
+    graph, saver = tf.Graph(), None
+    if checkpoint.path.suffix == ".meta":
+        feeds = [f"{one.output.node}:0" for one in inputs]
+        with graph.as_default():
+            saver = tf.compat.v1.train.import_meta_graph(str(checkpoint.path), clear_devices=True)
+    else:
+        graph_def, feeds = _graph_def(checkpoint, signature, inputs)
+        with graph.as_default():
+            tf.graph_util.import_graph_def(graph_def, name="")
+    operations = {one.name for one in graph.get_operations() if one.type not in LOOPS}
 
     def run(values: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
         places = {name: _tensor_name(name, operations) for name in names}
         wanted = {name: place for name, place in places.items() if place is not None}
         with tf.compat.v1.Session(graph=graph) as session:
+            if saver is not None:
+                saver.restore(session, str(checkpoint.path.with_suffix("")))
             fed = {
                 feed: value.astype(graph.get_tensor_by_name(feed).dtype.as_numpy_dtype)
                 for feed, value in zip(feeds, values, strict=True)
@@ -94,14 +127,12 @@ def _graph_def(
 
     path = checkpoint.path
     if path.is_dir() and (path / "saved_model.pb").is_file():
-        return _frozen_saved_model(path, signature, inputs)
+        return _frozen_saved_model(path, signature or checkpoint.signatures()[0], inputs)
     feeds = [f"{one.output.node}:0" for one in inputs]
     graph_def = tf.compat.v1.GraphDef()
     if checkpoint.format.startswith("TensorFlow.js"):
         return graph_def_of(path, checkpoint), feeds
     data = path.read_bytes()
-    if path.suffix == ".meta":
-        return _frozen_meta_graph(path), feeds
     try:
         graph_def.ParseFromString(data)
     except Exception:  # text
@@ -112,13 +143,20 @@ def _graph_def(
 
 
 def _frozen_saved_model(
-    path: Path, signature: str | None, inputs: Sequence[GraphInput]
+    path: Path, signature: str, inputs: Sequence[GraphInput]
 ) -> tuple[Any, list[str]]:
     import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants
 
     model = tf.saved_model.load(str(path))
-    function = model.signatures[signature or "serving_default"]
+    if signature in model.signatures:
+        function = model.signatures[signature]
+    else:  # an attribute of the saved object, or the second way in which one was called
+        attribute, _, number = signature.rpartition("_")
+        is_further = not hasattr(model, signature) and number.isdecimal()
+        saved = getattr(model, attribute if is_further else signature)
+        functions = getattr(saved, "concrete_functions", [saved])
+        function = functions[int(number) if is_further else 0]
     frozen = convert_to_constants.convert_variables_to_constants_v2(
         function, lower_control_flow=False
     )
@@ -128,23 +166,6 @@ def _frozen_saved_model(
         found = [by_name[key] for key in by_name if key in (one.name, one.output.node)]
         feeds.append(found[0] if found else frozen.inputs[len(feeds)].name)
     return frozen.graph.as_graph_def(), feeds
-
-
-def _frozen_meta_graph(path: Path) -> Any:
-    import tensorflow as tf
-
-    with tf.Graph().as_default() as graph:
-        saver = tf.compat.v1.train.import_meta_graph(str(path), clear_devices=True)
-        with tf.compat.v1.Session(graph=graph) as session:
-            saver.restore(session, str(path.with_suffix("")))
-            ends = [
-                operation.name
-                for operation in graph.get_operations()
-                if operation.outputs and not any(out.consumers() for out in operation.outputs)
-            ]
-            return tf.compat.v1.graph_util.convert_variables_to_constants(
-                session, graph.as_graph_def(), ends
-            )
 
 
 def _tensor_name(name: str, operations: set[str]) -> str | None:
@@ -208,11 +229,11 @@ def _interpreter_module() -> tuple[str, Any]:
     try:
         from ai_edge_litert import interpreter
 
-        return "ai-edge-litert", Interpreter
+        return "ai-edge-litert", interpreter
     except ImportError:
         from tensorflow.lite.python import interpreter
 
-        return "tensorflow", tf.lite.Interpreter
+        return "tensorflow", interpreter
 
 
 def _stored(value: Array, details: Mapping[str, Any]) -> Array:

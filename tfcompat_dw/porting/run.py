@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from tfcompat_dw.checkpoint import open_checkpoint
 from tfcompat_dw.porting import PortedModel, PortError, port_model
+from tfcompat_dw.porting.compare import Integers
 from tfcompat_dw.porting.model import ModelInput
 
 Array = NDArray[Any]
@@ -37,18 +39,35 @@ def ported(file: Path, weights: Path | None, **options: Any) -> PortedModel:
     return model
 
 
-def outputs_of(model: PortedModel, inputs: Sequence[Array]) -> dict[str, Array]:
-    """Every layer's, as arrays."""
+def outputs_of(
+    model: PortedModel, inputs: Sequence[Array], given: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
+    """Every layer's, as arrays; from the results that are given for the layers before, if any."""
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs]
     with torch.inference_mode():
-        outputs = model.layer_outputs(*tensors)
+        if given is None:
+            outputs = model.layer_outputs(*tensors)
+        else:
+            results = {name: torch.from_numpy(np.array(value)) for name, value in given.items()}
+            outputs = model.outputs_of_each_layer(results, *tensors)
     return {name: tensor.detach().numpy() for name, tensor in outputs.items()}  # parameters, too
 
 
-def original_of(
-    file: Path, model: PortedModel, signature: str | None
-) -> tuple[str, Callable[[Sequence[Array]], dict[str, Array]]]:
-    """What the original is run by, and a function from inputs to the results of its layers.
+@dataclass(frozen=True)
+class Original:
+    """The network of a file in the software that it was made for."""
+
+    library: str
+    run: Callable[[Sequence[Array]], dict[str, Array]]
+    """From inputs to the results of its layers."""
+    integers: Mapping[str, Integers]
+    """Of layers that it computes in integers."""
+    rounded: Callable[[Sequence[Array]], Sequence[Array]]
+    """Inputs as it rounds them."""
+
+
+def original_of(file: Path, model: PortedModel, signature: str | None) -> Original:
+    """What the port of a file is compared with.
 
     Raises:
         OriginalError: nothing here runs it.
@@ -57,12 +76,20 @@ def original_of(
         from tfcompat_dw.porting.original import open_original
 
         keras_model = open_original(file)
-        return keras_model.library, lambda inputs: keras_model.layer_outputs(*inputs)
-    from tfcompat_dw.porting.original_graph import open_graph_original
+        return Original(keras_model.library, lambda x: keras_model.layer_outputs(*x), {}, list)
+    from tfcompat_dw.porting import original_graph
 
     names = [step.name for step in model.steps]
-    original = open_graph_original(open_checkpoint(file), signature)
-    return original.library, lambda inputs: original.outputs(inputs, names)
+    checkpoint = open_checkpoint(file)
+    original = original_graph.open_graph_original(checkpoint, signature)
+    graph = checkpoint.graph(signature)
+    assert graph is not None
+    return Original(
+        original.library,
+        lambda inputs: original.outputs(inputs, names),
+        original_graph.integers_of(graph),
+        lambda inputs: original_graph.rounded_inputs(graph, inputs),
+    )
 
 
 def inputs_for(
