@@ -32,6 +32,7 @@ from tflite_cases import (
     network_of,
     outputs_of,
     ported,
+    sparse,
 )
 from tflite_network import Interpreter
 
@@ -261,7 +262,7 @@ def _dequantize(draw, op):
 @case("ADD", name="of a constant in half precision")
 def _half_constant(draw, op):
     shape = draw(shapes())
-    half = Given(floats(draw(seeds()), shape, dtype=np.float16), True, through="DEQUANTIZE")
+    half = Given(floats(draw(seeds()), shape, dtype=np.float16), True, through=("DEQUANTIZE",))
     return Case(op, [live(floats(draw(seeds()), shape)), half])
 
 
@@ -295,6 +296,25 @@ def _where(draw, op):
     x = numbers(draw, draw(shapes(1)), "b")
     x.flat[0] = True  # Python gets no tensor of nothing out of the interpreter
     return Case(op, [live(x)], results=[Result("int64")])
+
+
+@case("DENSIFY", absolute=2**6, name="of a matrix")
+def _densify(draw, op):
+    """Rows or columns first, in blocks or not, of three types."""
+    units, columns = 2 * draw(st.integers(1, 3)), 4 * draw(st.integers(1, 3))
+    kind = draw(st.sampled_from([np.float32, np.float16]))
+    matrix = floats(draw(seeds()), (units, columns), dtype=kind)
+    matrix *= (
+        integers(draw(seeds()), (units, columns // 4, 1), 0, 1).repeat(4, 2).reshape(units, columns)
+    )
+    matrix[0, 0] = 1
+    blocks = draw(st.sampled_from([{}, {1: 4}, {0: 2, 1: 2}]))
+    order = draw(st.permutations([0, 1])) + list(range(2, 2 + len(blocks)))
+    first = draw(st.booleans())
+    given = Given(matrix, True, through=("DEQUANTIZE",) if kind == np.float16 else ())
+    x = live(floats(draw(seeds()), (2, columns)))
+    matrix = sparse(given, order, [first, False] + [True] * len(blocks), blocks)
+    return Case("FULLY_CONNECTED", [x, matrix, None])
 
 
 # ---- convolutions and products -------------------------------------------------------------------
@@ -832,7 +852,7 @@ def test_every_operator_is_compared():
     assert {*LOWERINGS, *SAME_MEANING} - tested == ELSEWHERE
 
 
-ELSEWHERE = {"QUANTIZE", "DENSIFY", "Convolution2DTransposeBias", "RANGE"}
+ELSEWHERE = {"QUANTIZE", "Convolution2DTransposeBias", "RANGE"}
 """Tested by name in the files beside this one."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,8 @@ class Given:
     """Of a quantized one."""
     dtype: str = ""
     """In the file, where it is none of NumPy's."""
-    through: str = ""
-    """An operator between the constant and the one that is tested."""
+    through: tuple[str, ...] = ()
+    """Operators between the constant and the one that is tested."""
     tensor: Tensor | None = None
     """How the constant lies in the file, where that is not the array's own bytes."""
 
@@ -108,11 +108,51 @@ def _added(network: Network, one: Given) -> int:
     number = network.add(one.tensor or Tensor(_dtype(one), one.array.shape, data, one.steps))
     if not one.is_constant:
         network.inputs.append(number)
-    if one.through:
-        passed = network.add(Tensor("float32", one.array.shape))
-        network.operators.append(Operator(one.through, [number], [passed]))
-        return passed
+    dtype, steps = network.tensors[number].dtype, one.steps
+    for op in one.through:
+        dtype, steps = ("float32", None) if op == "DEQUANTIZE" else (dtype, steps)
+        passed = network.add(Tensor(dtype, one.array.shape, None, steps))
+        network.operators.append(Operator(op, [number], [passed]))
+        number = passed
     return number
+
+
+def packed(given: Given) -> Given:
+    """A constant of 8 bits as one of 4: two in each byte, the lower one first."""
+    flat = given.array.astype(np.uint8).ravel() & 15
+    flat = np.concatenate([flat, np.zeros(flat.size % 2, np.uint8)])
+    data = (flat[::2] | flat[1::2] << 4).tobytes()
+    given.tensor = Tensor("int4", given.array.shape, data, given.steps)
+    return given
+
+
+def sparse(given: Given, order: list[int], whole: list[bool], blocks: dict[int, int]) -> Given:
+    """A constant without its zeros, as far as its levels are not stored whole.
+
+    Args:
+        given: the constant, which passes through ``DENSIFY`` then.
+        order: its axes, those of blocks behind them, from the outermost level to the innermost.
+        whole: which of the levels are stored whole.
+        blocks: sizes of blocks along axes.
+    """
+    array = given.array
+    sizes = [size // blocks.get(axis, 1) for axis, size in enumerate(array.shape)]
+    split = [part for axis, size in enumerate(sizes)
+             for part in (size, *([blocks[axis]] if axis in blocks else []))]  # fmt: skip
+    outer = [axis + sum(one < axis for one in blocks) for axis in range(array.ndim)]
+    inner = [outer[axis] + 1 for axis in blocks]
+    nodes = [array.reshape(split).transpose([[*outer, *inner][one] for one in order])]
+    levels = []
+    for is_whole in whole:
+        kept = [[i for i, part in enumerate(node) if is_whole or part.any()] for node in nodes]
+        ends = np.cumsum([0, *map(len, kept)]).tolist()
+        levels.append(len(nodes[0]) if is_whole else (ends, [*chain(*kept)]))
+        nodes = [node[i] for node, places in zip(nodes, kept, strict=True) for i in places]
+    data = np.array(nodes, array.dtype).tobytes()
+    description = {"order": order, "blocks": list(blocks), "levels": levels}
+    given.tensor = Tensor(array.dtype.name, array.shape, data, given.steps, description)
+    given.through = ("DENSIFY", *given.through)
+    return given
 
 
 def ported(folder: Path, data: bytes, **options: object) -> PortedModel:

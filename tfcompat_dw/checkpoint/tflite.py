@@ -45,7 +45,7 @@ MADE_PER_BYTE, LEAST_MADE = 64, 2**26
 bytes, together."""
 MISSING = Output("")
 """In the place of an optional input that is not given."""
-QUANTIZED = ("int8", "uint8", "int16", "int32", "int4")
+QUANTIZED = ("int8", "uint8", "int16", "int32", "int64", "int4")
 
 
 @dataclass(frozen=True)
