@@ -278,6 +278,8 @@ class Mutation:
             if file == victim:
                 data, repair = damaged(self.seed.path.parent / file, dice)
                 (folder / file).write_bytes(data)
+            elif self.seed.path.name == "model.json":  # links out of its folder are not followed
+                shutil.copyfile(self.seed.path.parent / file, folder / file)
             else:
                 (folder / file).symlink_to((self.seed.path.parent / file).resolve())
         return folder / self.seed.path.name, repair

@@ -23,7 +23,7 @@ from tfcompat_dw.checkpoint.schemas import data_type
 
 VALUE_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
 """What the keys of variables end with in TF 2's checkpoints."""
-LONGEST_NAMES = 2**26
+LONGEST_NAMES = 2**24
 """Characters of all names that are made of the names of calls."""
 LARGEST_FILLED_GRAPH = 2**30
 """Bytes of constants that the file has fewer values of, or that are written out again."""

@@ -69,6 +69,12 @@ def constant_strings(proto: Any, path: Path, place: str) -> list[bytes]:
     return strings + [last] * more
 
 
+def has_values(proto: Any) -> bool:
+    """Whether the file has any; TensorFlow takes a constant without values for zeros."""
+    lists = {field for field, _ in FIELDS.values()} | {"string_val"}
+    return bool(proto.tensor_content) or any(len(getattr(proto, name)) for name in lists)
+
+
 def constant_bytes(proto: Any, path: Path, place: str) -> tuple[int, int]:
     """How many bytes its values take, and how many of them the file does not have."""
     info = constant_info(proto, path, place)

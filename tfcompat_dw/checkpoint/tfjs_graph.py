@@ -17,9 +17,11 @@ from tfcompat_dw.checkpoint.assemble import (
     Entry,
     Sources,
     Stored,
+    constant_proto,
     stored_constant,
 )
 from tfcompat_dw.checkpoint.base import TORCH_DTYPES, Checkpoint, CheckpointError
+from tfcompat_dw.checkpoint.constants import has_values
 from tfcompat_dw.checkpoint.graph import Graph
 from tfcompat_dw.checkpoint.graph_def import free_graph, placeholder_entries
 from tfcompat_dw.checkpoint.inline import FED, MAIN, Inliner, Place
@@ -106,7 +108,10 @@ class JavaScriptGraph:
             info = self.weights.info(node.name)
             kind = TORCH_DTYPES.get(info.dtype, torch.uint8)
             return Stored(lambda: self.weights[node.name], size=info.elements * kind.itemsize)
-        return stored_constant(node, self.path)
+        stored = stored_constant(node, self.path)
+        if stored.size and not has_values(constant_proto(node, self.path)):
+            raise self._error(node.name, "a constant, whose value is not among the weights")
+        return stored
 
     def _variable(self, name: str) -> Stored:
         if name not in self.weights:
