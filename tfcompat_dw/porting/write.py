@@ -26,7 +26,9 @@ ANY_SIZE = 96
 ANY_LENGTH = 32_000
 """Of a row of numbers: sound."""
 FOR_TRAINING = ("name", "trainable", "dtype", "batch_shape", "seed", "synchronized", "autocast")
-"""Arguments that no module reads."""
+"""Arguments that most modules do not read."""
+READ = {"StoredTensor": ("dtype", "trainable")}
+"""By class, those of them that it does."""
 USUAL: dict[str, tuple[Any, ...]] = {
     "strides": (1, [1], [1, 1], [1, 1, 1]),
     "dilation_rate": (1, [1], [1, 1], [1, 1, 1]),
@@ -264,11 +266,12 @@ def _constructor(child: nn.Module, classes: Mapping[int, str]) -> list[str] | No
 def _unusual(spec: LayerSpec) -> dict[str, Any]:
     """The arguments that say something."""
     pools = spec.class_name.endswith(("Pooling1D", "Pooling2D", "Pooling3D"))
+    unread = set(FOR_TRAINING) - set(READ.get(spec.class_name, ()))
     return {
         key: value
         for key, value in spec.config.items()
         if value is not None
-        and key not in FOR_TRAINING
+        and key not in unread
         and (value not in USUAL.get(key, ()) or (pools and key == "strides"))
     }
 

@@ -1,0 +1,84 @@
+"""Small graphs made by hand: what a port of them computes, names and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output
+from tfcompat_dw.porting import PortedModel
+from tfcompat_dw.porting.graph_port import port_graph
+from tfcompat_dw.porting.options import Options
+from tfcompat_dw.porting.write import write_port
+
+SAME = {"strides": [1, 1, 1, 1], "padding": "SAME", "data_format": "NHWC"}
+IMAGE = (None, 5, 4, 3)
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def graph(
+    nodes: Sequence[GraphNode],
+    constants: Mapping[str, Tensor],
+    *outputs: str,
+    shape: tuple[int | None, ...] = IMAGE,
+    trained: Sequence[str] = (),
+    **more: Any,
+) -> Graph:
+    """One with an input ``x``; ``trained`` are the constants that are variables."""
+    kinds = {name: "Variable" if name in trained else "Const" for name in constants}
+    first = [GraphNode("x", "Placeholder"), *(GraphNode(*pair) for pair in kinds.items())]
+    return Graph(
+        "graph",
+        {one.name: one for one in (*first, *nodes)},
+        (GraphInput("x", Output("x"), shape, "float32"),),
+        {name: Output(name) for name in outputs},
+        constants,
+        frozenset(trained),
+        **more,
+    )
+
+
+def node(name: str, op: str, *inputs: str, **attributes: Any) -> GraphNode:
+    return GraphNode(name, op, tuple(Output(one) for one in inputs), attributes)
+
+
+def ported(made: Graph, **layers: nn.Module) -> PortedModel:
+    """With modules for kinds of operations."""
+    return port_graph(made, Options(layers={op: lambda _, m=m: m for op, m in layers.items()}))
+
+
+# ---- what is written ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_code_of_a_graph_with_a_stored_tensor_loads_and_computes_the_same(
+    tmp_path: Path, is_trained: bool
+) -> None:
+    numbers = {"kernel": drawn(3, 3, 3, 3), "map": drawn(5, 4, 3), "table": torch.arange(60) // 4}
+    nodes = [
+        node("conv", "Conv2D", "x", "kernel", **SAME),
+        node("sum", "AddV2", "conv", "map"),
+        node("flat", "Reshape", "sum", "row"),
+        node("taken", "GatherV2", "flat", "table", "axis"),
+    ]
+    more = {"row": torch.tensor([-1, 60]), "axis": torch.tensor(1)}
+    trained = ["kernel", "map"] if is_trained else []
+    model = ported(graph(nodes, numbers | more, "taken", trained=trained))
+    for kind in ("safetensors", "py"):
+        write_port(model, tmp_path / "network", kind)
+    namespace: dict[str, Any] = {"__file__": str(tmp_path / "network.py")}
+    exec((tmp_path / "network.py").read_text(), namespace)
+    written = namespace["load"]()
+    assert torch.equal(written(drawn(2, 5, 4, 3)), model(drawn(2, 5, 4, 3)))
+    parameters = {name: one.requires_grad for name, one in model.named_parameters()}
+    assert {name: one.requires_grad for name, one in written.named_parameters()} == parameters
+    assert len(parameters) == 1 + is_trained  # the map is a buffer, where it is no variable
+    assert {one.dtype for one in written.state_dict().values()} == {torch.float32, torch.int64}
