@@ -82,3 +82,64 @@ def test_code_of_a_graph_with_a_stored_tensor_loads_and_computes_the_same(
     assert {name: one.requires_grad for name, one in written.named_parameters()} == parameters
     assert len(parameters) == 1 + is_trained  # the map is a buffer, where it is no variable
     assert {one.dtype for one in written.state_dict().values()} == {torch.float32, torch.int64}
+
+
+# ---- modules of the caller's ---------------------------------------------------------------------
+
+
+class Zero(nn.Module):
+    """What its first input is, but zero."""
+
+    def forward(self, x: Tensor, *_: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def vector(name: str, value: float) -> dict[str, Tensor]:
+    return {name: torch.full((3,), value)}
+
+
+SWISH = [node("gate", "Sigmoid", "x"), node("y", "Mul", "x", "gate")]
+PRELU = [
+    node("minus", "Neg", "x"),
+    node("low", "Relu", "minus"),
+    node("less", "Neg", "low"),
+    node("scaled", "Mul", "vector", "less"),
+    node("high", "Relu", "x"),
+    node("y", "AddV2", "high", "scaled"),
+]
+BIASED = [node("conv", "Conv2D", "x", "kernel", **SAME), node("y", "BiasAdd", "conv", "vector")]
+PADDED = [node("pad", "Pad", "x", "ends"),
+          node("y", "Conv2D", "pad", "kernel", **{**SAME, "padding": "VALID"})]  # fmt: skip
+NORMALIZED = [
+    node("moved", "AddV2", "vector", "tiny"),
+    node("root", "Rsqrt", "moved"),
+    node("scaled", "Mul", "x", "root"),
+    node("middle", "Mul", "vector", "root"),
+    node("y", "Sub", "scaled", "middle"),
+]
+FUSED = {"fused_ops": ["BiasAdd", "Relu"], **SAME}
+ONE_NODE = [node("y", "_FusedConv2D", "x", "kernel", "vector", **FUSED)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "op", "expected"),
+    [
+        (SWISH, "Sigmoid", lambda x: 0 * x),
+        (SWISH, "Mul", lambda x: 0 * x),
+        (PRELU, "Neg", torch.relu),
+        (BIASED, "BiasAdd", lambda x: 0 * x),
+        (BIASED, "Conv2D", lambda x: 0 * x + 2),
+        (PADDED, "Pad", lambda x: 0 * x[:, :-2, :-2]),
+        (NORMALIZED, "Sub", lambda x: 0 * x),
+        (NORMALIZED, "Rsqrt", lambda x: 0 * x),
+        (ONE_NODE, "_FusedConv2D", lambda x: 0 * x),
+    ],
+)
+def test_modules_of_the_callers_stand_for_nodes_that_are_a_part_of_something(
+    nodes: list[GraphNode], op: str, expected: Any
+) -> None:
+    ends = torch.tensor([[0, 0], [0, 0], [0, 0], [0, 0]])
+    more = {"kernel": drawn(3, 3, 3, 3), "ends": ends, "tiny": torch.tensor(1e-3)}
+    made = graph(nodes, more | vector("vector", 2.0), "y", shape=(None, 5, 4, 3))
+    x = drawn(2, 5, 4, 3)
+    assert torch.equal(ported(made, **{op: Zero()})(x), expected(x))

@@ -121,11 +121,11 @@ def port_graph(graph: Graph, options: Options) -> PortedModel:
     try:
         if graph.is_tflite:
             graph = lowered(graph, options.simulate_quantization, options.layers)
-        graph = unfused(graph)
+        graph = unfused(graph, options.layers)
     except UnsupportedLayerError as error:
         raise PortError(str(error)) from error
     _check_operations(graph, options.layers)
-    known, problems = _known(graph)
+    known, problems = _known(graph, options.layers)
     errors: list[PortError] = []
     for frees_batch, sizes in _attempts(graph, options):
         port = _GraphPort(graph, options, known, sizes, frees_batch, list(problems))
@@ -193,14 +193,17 @@ def _unsupported(missing: Mapping[str, Sequence[str]]) -> str:
 # ---- what is known before the network runs ----------------------------------------------------
 
 
-def _known(graph: Graph) -> tuple[dict[Output, Tensor], list[str]]:
-    """Results of nodes that take nothing but constants, and what is wrong with some."""
+def _known(graph: Graph, kept: Collection[str]) -> tuple[dict[Output, Tensor], list[str]]:
+    """Results of nodes that take nothing but constants, and what is wrong with some.
+
+    Nodes of the kinds ``kept`` are left to the caller's modules.
+    """
     known: dict[Output, Tensor] = {}
     problems: list[str] = []
     for node in graph.nodes.values():
         if node.op in CONSTANTS:
             known[Output(node.name)] = graph.constants[node.name]
-        elif _is_constant(node, known):
+        elif node.op not in kept and _is_constant(node, known):
             try:
                 found = _computed(node, [known[one] for one in node.inputs])
             except UnsupportedLayerError as error:
@@ -310,7 +313,7 @@ class _GraphPort:
             PortError: all that stands in its way.
         """
         inputs = [self._input(number) for number in range(len(self.graph.inputs))]
-        found, absorbed = patterns(self.structure)
+        found, absorbed = patterns(self.structure, self.options.layers)
         for node in self.graph.nodes.values():
             if node.op in (*CONSTANTS, "Placeholder") or node.name in absorbed:
                 continue
@@ -445,9 +448,9 @@ class _GraphPort:
 
     def _map(self, node: GraphNode) -> None:
         """A network for each element of a batch."""
-        body = unfused(node.attributes["body"])
+        body = unfused(node.attributes["body"], self.options.layers)
         mapped = node.attributes["mapped"]
-        known, problems = _known(body)
+        known, problems = _known(body, self.options.layers)
         options = replace(self.options, data_format="channels_last")
         port = _GraphPort(body, options, known, self.sizes, False, problems)
         inputs = [self._as_live(one, self._value(one)) for one in node.inputs]
@@ -534,8 +537,6 @@ class _GraphPort:
             self._chain(pattern)
 
     def _chain(self, chain: Chain) -> None:
-        if any(node.op in self.options.layers for node in chain.members):
-            raise NotALayerError
         is_transposed = chain.weighted.op == "Conv2DBackpropInput"
         source = chain.before.inputs[0] if chain.before else None
         source = source or chain.weighted.inputs[2 if is_transposed else 0]

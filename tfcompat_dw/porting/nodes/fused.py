@@ -6,7 +6,7 @@ those take beside the result follows the filter.  TensorFlow.js writes some with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from tfcompat_dw.checkpoint.graph import Graph, GraphNode, Output
@@ -26,15 +26,20 @@ WITH_OPERAND = {"BiasAdd": 1, "Prelu": 1, "FusedBatchNorm": 4}
 WITHOUT = ("Relu", "Relu6", "Elu", "LeakyRelu", "Tanh", "Sigmoid")
 
 
-def unfused(graph: Graph) -> Graph:
+def unfused(graph: Graph, kept: Collection[str] = ()) -> Graph:
     """The graph without such nodes; the last part keeps the node's name.
+
+    Args:
+        graph: what may have some.
+        kept: kinds of nodes that stay in any case.
 
     Raises:
         UnsupportedLayerError: a part is none that is known, or its inputs are not there.
     """
     nodes: dict[str, GraphNode] = {}
     for node in graph.nodes.values():
-        for part in _parts(node, graph.nodes) if node.op in WHOLE else [node]:
+        is_taken_apart = node.op in WHOLE and node.op not in kept
+        for part in _parts(node, graph.nodes) if is_taken_apart else [node]:
             nodes[part.name] = part
     return replace(graph, nodes=nodes)
 

@@ -9,7 +9,7 @@ not fused as a row of products and sums (``tensorflow/python/ops/nn_impl.py``).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -91,7 +91,7 @@ class Structure:
     """Results that are constants, or computed from constants."""
     users: dict[str, list[GraphNode]] = field(default_factory=lambda: defaultdict(list))
     taken: set[str] = field(default_factory=set)
-    """Nodes that are a part of a pattern already."""
+    """Nodes that are a part of a pattern already, or of none in any case."""
 
     def __post_init__(self) -> None:
         for node in self.graph.nodes.values():
@@ -122,8 +122,15 @@ class Structure:
         return self.known.get(other)
 
 
-def patterns(structure: Structure) -> tuple[dict[str, Pattern], frozenset[str]]:
-    """Every pattern by the name of its last node, and the names of the nodes before the last."""
+def patterns(
+    structure: Structure, kept: Collection[str] = ()
+) -> tuple[dict[str, Pattern], frozenset[str]]:
+    """Every pattern by the name of its last node, and the names of the nodes before the last.
+
+    Nodes of the kinds ``kept`` are in none.
+    """
+    nodes = structure.graph.nodes.values()
+    structure.taken |= {node.name for node in nodes if node.op in kept}
     found: dict[str, Pattern] = {}
     absorbed: set[str] = set()
     for pattern in _candidates(structure):
@@ -173,6 +180,8 @@ def _before(structure: Structure, weighted: GraphNode) -> GraphNode | None:
     """What pads for a convolution that does not."""
     source = structure.source(weighted.inputs[0])
     if weighted.attributes.get("padding") != "VALID" or structure.only_user(source) is None:
+        return None
+    if source.name in structure.taken:
         return None
     if source.op in PADDINGS:
         zero = structure.known.get(source.inputs[2]) if len(source.inputs) > 2 else None
