@@ -18,6 +18,7 @@ from tfcompat_dw import port_model
 from tfcompat_dw.porting import PortError
 from tfcompat_dw.porting.layers.convolution import DepthwiseConv2D
 from tfcompat_dw.porting.layers.normalization import BatchNormalization
+from tfcompat_dw.porting.map_fn import MapFn
 from tfcompat_dw.porting.model import PortedModel, flat
 from tfcompat_dw.porting.operations import Operation
 from tfcompat_dw.porting.write import write_port
@@ -32,16 +33,27 @@ QUICK = (
     "frozen:slim",
     "saved:slim",
     "meta:slim",
-    "tfjs:MobileNet",
     "tfjs:dilated",
+    "frozen:mapped",
+    "saved:mapped",
+    "tf1:mapped",
+    "tfjs:mapped",
+    "frozen:looped",
     "tflite_float32:MobileNet",
     "tflite_float16:MobileNet",
     "tflite_int8:MobileNet",
     "tflite_float32:dilated",
 )
 NETWORKS = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "NASNetMobile", "Xception")
-FORMATS = ("frozen", "saved", "tflite_float32", "tflite_float16", "tflite_int8")
-ENDINGS = {"frozen": ".pb", "text": ".pbtxt", "saved": "", "meta": ".meta", "tfjs": ""}
+FORMATS = ("frozen", "saved", "tfjs", "tflite_float32", "tflite_float16", "tflite_int8")
+ENDINGS = {
+    "frozen": ".pb",
+    "tf1": ".pb",
+    "text": ".pbtxt",
+    "saved": "",
+    "meta": ".meta",
+    "tfjs": "",
+}
 
 
 def write(folder: Path, *cases: str) -> None:
@@ -91,7 +103,10 @@ STEPS = 4
 """Of the output's integers: 28 layers round to integers in the original, the port rounds none."""
 
 
-@pytest.mark.parametrize("case", QUICK)
+REFUSED = ("frozen:looped",)
+
+
+@pytest.mark.parametrize("case", [case for case in QUICK if case not in REFUSED])
 def test_a_graph_computes_what_its_original_computes(folder: Path, case: str) -> None:
     check(folder, case)
 
@@ -192,6 +207,22 @@ def test_the_batch_that_tflite_fixes_to_one_is_free(folder: Path) -> None:
     with torch.no_grad():
         separate = torch.cat([flat(model(one[None]))[0] for one in image])
         assert distance(flat(model(image))[0], separate.numpy()) <= BOUND
+
+
+@pytest.mark.parametrize("case", ["frozen:mapped", "saved:mapped", "tf1:mapped", "tfjs:mapped"])
+def test_a_loop_over_elements_is_one_layer_however_it_is_written(folder: Path, case: str) -> None:
+    """As a function, between ``Enter`` and ``Exit``, with TF 1's arrays; of any number of them."""
+    model = port_model(file_of(folder, case))
+    assert [type(layer) for layer in model.children()].count(MapFn) == 2
+    image = torch.from_numpy(arrays_of(folder, case)["image"])
+    with torch.no_grad():
+        several = flat(model(image.repeat(2, 1, 1, 1)))
+        assert {tuple(one.shape) for one in several} == {(6,), (6, 6)}
+
+
+def test_a_loop_that_is_no_map_is_refused_by_its_name(folder: Path) -> None:
+    with pytest.raises(PortError, match=r"While, 1 times: 'while'"):
+        port_model(file_of(folder, "frozen:looped"))
 
 
 def test_a_part_of_a_graph_ends_at_the_nodes_that_are_asked_for(folder: Path) -> None:

@@ -1267,6 +1267,8 @@ SIZED = {
     "Add": (lambda: of_sizes("Add", [X, [ROWS, 1, COLUMNS]]),
             lambda x: x + torch.tensor([len(x), 1, x.shape[1]])),
     "Tile": (lambda: of_sizes("Tile", [X, [1, 2, ROWS]]), lambda x: x.repeat(1, 2, len(x))),
+    "Tile of sizes": (lambda: of_sizes("Tile", [[ROWS, COLUMNS], [ROWS]]),
+                      lambda x: torch.tensor(x.shape[:2], dtype=torch.int32).repeat(len(x))),
     "OneHot": (lambda: of_sizes("OneHot", [torch.tensor([1, 0]), [COLUMNS], torch.tensor(2.0),
                                            torch.tensor(0.0)]),
                lambda x: 2.0 * (torch.tensor([1, 0])[:, None] == torch.arange(x.shape[1]))),
@@ -1288,6 +1290,7 @@ def test_sizes_are_computed_when_the_network_runs_and_in_an_exported_program(nam
         x = torch.from_numpy(floats(2, shape))
         for run in (module, program, compiled):
             assert torch.equal(run(x), expected(x))
+    assert made().to("meta")(example.to("meta")).device.type == "meta"
 
 
 IMAGE_HEIGHT, IMAGE_WIDTH = SizeOf(X, 1), SizeOf(X, 2)

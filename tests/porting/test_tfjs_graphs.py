@@ -134,3 +134,19 @@ def test_compare_runs_fused_nodes_in_tensorflow(tmp_path: Path) -> None:
     layers = {one["name"]: one["relative"] for one in json.loads(run.stdout)["layers"]}
     assert {"first", "second", "third", "flat", "scores"} <= layers.keys()
     assert max(layers.values()) < 1e-5
+
+
+def test_a_refusal_says_which_outputs_can_be_had_without_what_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        node("middle", "Mul", "image", "half"),
+        node("sum", "AddV2", "middle", "long"),
+        node("end", "Relu", "sum"),
+    ]
+    constants = {"half": np.array([0.5], "f4"), "long": np.zeros(7, "f4")}
+    ends = {"half": {"name": "middle:0"}, "relu": {"name": "end:0"}}
+    path = write(tmp_path, nodes, constants, signature={"outputs": ends})
+    with pytest.raises(PortError) as error:
+        port_model(path)
+    assert "AddV2 'sum'" in str(error.value)
+    assert str(error.value).endswith("outputs that need none of these: outputs=['middle']")
+    assert list(port_model(path, outputs=["middle"])._modules) == ["middle"]

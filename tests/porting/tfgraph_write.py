@@ -92,6 +92,51 @@ def dilated():
     return Dilated(), image
 
 
+class Mapped(tf.Module):
+    """What is done to each element: to one tensor with two results, to two and a value of all."""
+
+    def __init__(self):
+        super().__init__()
+        random = np.random.default_rng(6)
+        self.depthwise = variable(random, 3, 3, 3, 2)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 20, 24, 3], tf.float32, "image")])
+    def __call__(self, image):
+        return self.outputs(image)
+
+    def outputs(self, image):
+        def resized(one):
+            small = tf.image.resize(one[None], [12, 10])[0]
+            return small * 2 - 1, tf.reduce_max(one)
+
+        x, top = tf.map_fn(resized, image, fn_output_signature=(tf.float32, tf.float32))
+        x = tf.nn.depthwise_conv2d(x, self.depthwise, [1, 1, 1, 1], "SAME")
+        centre = tf.reduce_mean(x)
+        weighted = tf.map_fn(
+            lambda pair: tf.reduce_sum(pair[0] * pair[1], [0, 1]) - centre,
+            (x, tf.nn.softmax(x, 1)),
+            fn_output_signature=tf.float32,
+        )
+        return {"top": top, "weighted": weighted}
+
+
+class Looped(tf.Module):
+    """A loop whose every turn takes the result of the one before."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, "image")])
+    def __call__(self, image):
+        _, x = tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, tf.sin(x)), [0, image])
+        return {"x": x}
+
+
+def mapped():
+    return Mapped(), np.random.default_rng(7).uniform(0, 1, (3, 20, 24, 3)).astype("f4")
+
+
+def looped():
+    return Looped(), np.zeros((1, 4), "f4")
+
+
 def slim():
     """A graph of TF 1: a switch for training, batch normalizations of both kinds, PReLU, Pad."""
     v1 = tf.compat.v1
@@ -226,7 +271,6 @@ def fused(graph):
         last.attr["fused_ops"].list.s.extend([b"BiasAdd", b"Relu6"])
         last.attr["num_args"].i = 1
         gone |= {chain[0].name, chain[1].name}
-    assert gone
     kept = [node for node in graph.node if node.name not in gone]
     return tf.compat.v1.GraphDef(node=kept, versions=graph.versions)
 
@@ -304,20 +348,40 @@ def write_slim(path, kind):
     np.savez(f"{path}.npz", image=value, **{"output y": expected})
 
 
+def write_tf1(path, model, image):
+    """The network built by TF 1: loops of ``Enter`` and ``Exit``, and arrays in place of lists."""
+    v1 = tf.compat.v1
+    v1.disable_control_flow_v2()
+    with v1.Session(graph=tf.Graph()) as session, session.graph.as_default():
+        model = type(model)()
+        outputs = model.outputs(v1.placeholder(tf.float32, [None, *image.shape[1:]], "image"))
+        names = [tf.identity(value, name).op.name for name, value in outputs.items()]
+        session.run(v1.global_variables_initializer())
+        frozen = v1.graph_util.convert_variables_to_constants(
+            session, session.graph.as_graph_def(), names
+        )
+    v1.enable_control_flow_v2()
+    assert {"TensorArrayV3", "Exit"} <= {node.op for node in frozen.node}
+    path.with_suffix(".pb").write_bytes(frozen.SerializeToString())
+
+
+NETWORKS = {"dilated": dilated, "mapped": mapped, "looped": looped}
+
+
 def write(folder, case):
     kind, _, name = case.partition(":")
     path = Path(folder) / f"{kind}_{name}"
     if name == "slim":
         write_slim(path, kind)
         return
-    model, image = dilated() if name == "dilated" else application(name)
+    model, image = NETWORKS[name]() if name in NETWORKS else application(name)
     step = 0.0
     if kind.startswith("tflite"):
         write_tflite(path, model, image, kind.removeprefix("tflite_"))
         outputs, step = interpreted(path.with_suffix(".tflite"), image)
     else:
         writers = {"frozen": write_frozen, "text": write_text, "saved": write_saved,
-                   "tfjs": write_tfjs}  # fmt: skip
+                   "tfjs": write_tfjs, "tf1": write_tf1}  # fmt: skip
         writers[kind](path, model, image)
         found = concrete(model)(tf.constant(image))
         outputs = found if isinstance(found, dict) else {"output": found}

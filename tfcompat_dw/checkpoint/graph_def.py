@@ -24,6 +24,7 @@ from tfcompat_dw.checkpoint.assemble import (
 from tfcompat_dw.checkpoint.base import Checkpoint, CheckpointError, TensorInfo
 from tfcompat_dw.checkpoint.bundle import Bundle
 from tfcompat_dw.checkpoint.constants import constant, constant_info, constant_strings
+from tfcompat_dw.checkpoint.frames import library_of
 from tfcompat_dw.checkpoint.graph import Graph
 from tfcompat_dw.checkpoint.inline import FED, MAIN, Inliner, Place
 from tfcompat_dw.checkpoint.mapped import MappedFile
@@ -89,7 +90,7 @@ class FrozenGraph(Checkpoint):
     ) -> None:
         super().__init__(path)
         self._producer = graph_def.versions.producer
-        self._library = Library(graph_def, (), path)
+        self._library = library_of(graph_def, (), path)
         self._variables = variables
         self._values = VariableValues(variables, self._library, restore, trained)
         nodes = self._library.main.nodes.values()

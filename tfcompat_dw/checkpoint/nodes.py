@@ -313,7 +313,12 @@ class Library:
         self._operations: Mapping[bytes, Any] = {one.name: one for one in operations}
 
     def __contains__(self, name: object) -> bool:
-        return name in self._protos
+        return name in self._protos or name in self._bodies
+
+    def replace_main(self, main: Body, functions: Mapping[str, Body]) -> None:
+        """Takes another graph, which calls functions that are not in the file."""
+        self.main = main
+        self._bodies |= functions
 
     def body(self, name: str) -> Body:
         """A function.

@@ -22,10 +22,11 @@ from tfcompat_dw.checkpoint.assemble import (
     stored_constant,
 )
 from tfcompat_dw.checkpoint.base import Checkpoint, CheckpointError
+from tfcompat_dw.checkpoint.frames import library_of
 from tfcompat_dw.checkpoint.graph import Graph
 from tfcompat_dw.checkpoint.graph_def import trained_variables
 from tfcompat_dw.checkpoint.inline import CALLS, FED, MAIN, VARIABLES, Inliner, Place
-from tfcompat_dw.checkpoint.nodes import Body, Library, Node, open_shape
+from tfcompat_dw.checkpoint.nodes import Body, Node, open_shape
 from tfcompat_dw.checkpoint.schemas import data_type, text
 from tfcompat_dw.checkpoint.variable_values import VariableValues, fits
 
@@ -58,7 +59,7 @@ class SavedGraphs:
     ) -> None:
         self.checkpoint, self.meta, self.path = checkpoint, meta, checkpoint.path
         operations = meta.meta_info_def.stripped_op_list.op
-        self._library = Library(meta.graph_def, operations, self.path)
+        self._library = library_of(meta.graph_def, operations, self.path)
         self._objects = list(meta.object_graph_def.nodes)
         self._find_keys = keys
         self._captured: dict[str, int] = {}

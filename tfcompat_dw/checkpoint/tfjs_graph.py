@@ -22,6 +22,7 @@ from tfcompat_dw.checkpoint.assemble import (
 )
 from tfcompat_dw.checkpoint.base import TORCH_DTYPES, Checkpoint, CheckpointError
 from tfcompat_dw.checkpoint.constants import has_values
+from tfcompat_dw.checkpoint.frames import library_of
 from tfcompat_dw.checkpoint.graph import Graph
 from tfcompat_dw.checkpoint.graph_def import free_graph, placeholder_entries
 from tfcompat_dw.checkpoint.inline import FED, MAIN, Inliner, Place
@@ -48,7 +49,7 @@ class JavaScriptGraph:
         topology = self.model["modelTopology"]
         parts = {key: topology[key] for key in ("node", "library", "versions") if key in topology}
         graph_def = of_json("GraphDef", parts, self.path, "modelTopology")
-        library = Library(graph_def, (), self.path)
+        library = library_of(graph_def, (), self.path)
         sources = Sources(self._constant, self._variable)
         about = self._signature()
         if about is None:

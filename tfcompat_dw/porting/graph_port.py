@@ -126,19 +126,20 @@ def port_graph(graph: Graph, options: Options) -> PortedModel:
         raise PortError(str(error)) from error
     _check_operations(graph, options.layers)
     known, problems = _known(graph, options.layers)
-    errors: list[PortError] = []
+    attempts: list[tuple[_GraphPort, PortError]] = []
     for frees_batch, sizes in _attempts(graph, options):
         port = _GraphPort(graph, options, known, sizes, frees_batch, list(problems))
         try:
             return port.model()
         except PortError as error:
-            errors.append(error)
-    raise errors[-1] if len(errors) == 1 else _fewest(errors)
+            attempts.append((port, error))
+    raise max(attempts, key=_how_far)[1]
 
 
-def _fewest(errors: Sequence[PortError]) -> PortError:
-    """The error of the attempt that came furthest."""
-    return min(errors, key=lambda error: str(error).count("\n"))
+def _how_far(attempt: tuple[_GraphPort, PortError]) -> tuple[int, int]:
+    """One that came further than another comes after it."""
+    port, error = attempt
+    return port.whole_outputs, -str(error).count("\n")
 
 
 def _attempts(graph: Graph, options: Options) -> Iterator[tuple[bool, tuple[int, int]]]:
@@ -305,6 +306,8 @@ class _GraphPort:
         self.structure = Structure(graph, self.known)
         self.given: dict[str, Probe] = {}
         """Inputs of a graph within another, by their names."""
+        self.whole_outputs = 0
+        """How many outputs need nothing that cannot be carried over."""
 
     def model(self) -> PortedModel:
         """The whole network.
@@ -321,7 +324,8 @@ class _GraphPort:
                 self._visit(node, found.get(node.name))
         outputs = self._outputs()
         if self.problems:
-            raise PortError(listed(self.problems))
+            self.whole_outputs = len(outputs)
+            raise PortError(f"{listed(self.problems)}\n{_remedy(self.graph, outputs)}")
         self._check_batch(outputs)
         return self._finished(inputs, outputs)
 
@@ -463,7 +467,11 @@ class _GraphPort:
             port.given[given.name] = (
                 Probe((runs[0][0], runs[1][0])) if place < mapped else value.probe
             )
-        self._add(node.name, node, MapFn(port.model(), mapped), inputs)
+        try:
+            element = port.model()
+        except PortError as error:
+            raise UnsupportedLayerError("; ".join(port.problems) or str(error)) from error
+        self._add(node.name, node, MapFn(element, mapped), inputs)
 
     def _sizes_of(self, node: GraphNode) -> np.ndarray[Any, Any]:
         value = self._value(node.inputs[0])
@@ -744,6 +752,14 @@ class _GraphPort:
             raise UnsupportedLayerError("how many results it has depends on the size of its input")
         pairs = zip(first, second, strict=True)
         return [Live(replace(ref, index=i), Probe(pair)) for i, pair in enumerate(pairs)]
+
+
+def _remedy(graph: Graph, others: Collection[str]) -> str:
+    """What can be done where a part of a graph cannot be carried over."""
+    if others:
+        names = [str(graph.outputs[name]) for name in others]
+        return f"outputs that need none of these: outputs={shown(names)}"
+    return "or take the part of the network before them: outputs=['name of a node', ...]"
 
 
 def _number(node: GraphNode, sizes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

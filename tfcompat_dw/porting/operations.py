@@ -78,6 +78,8 @@ class Operation(nn.Module):
         self._args = self._template(list(args))
         self._kwargs = {key: self._named(key, value) for key, value in kwargs.items()}
         self._takes_device = function in _TAKE_DEVICES
+        self._is_of_sizes = not self.refs and not self._arrays and not self._takes_device
+        """Whether its tensors are all made of sizes, which are nowhere."""
         known = set(self.refs)
         for ref in _of_sizes(self.arguments):
             if ref not in known:
@@ -127,6 +129,9 @@ class Operation(nn.Module):
         kwargs = filled(self._kwargs)
         if self._takes_device:
             kwargs["device"] = self._device(tensors)
+        if self._is_of_sizes and tensors:
+            with tensors[0].device:
+                return FUNCTIONS[self.function](*filled(self._args), **kwargs)
         return FUNCTIONS[self.function](*filled(self._args), **kwargs)
 
     def _device(self, tensors: Sequence[Tensor]) -> torch.device | None:
