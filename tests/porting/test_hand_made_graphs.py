@@ -143,3 +143,68 @@ def test_modules_of_the_callers_stand_for_nodes_that_are_a_part_of_something(
     made = graph(nodes, more | vector("vector", 2.0), "y", shape=(None, 5, 4, 3))
     x = drawn(2, 5, 4, 3)
     assert torch.equal(ported(made, **{op: Zero()})(x), expected(x))
+
+
+# ---- types ---------------------------------------------------------------------------------------
+
+
+def sizes_of(dtype: str) -> list[GraphNode]:
+    """Twice the rows of ``x``, in a type: known where the shape is, else a formula."""
+    return [
+        node("shape", "Shape", "x", T="float32", out_type=dtype),
+        node("rows", "StridedSlice", "shape", "one", "two", "one", T=dtype, shrink_axis_mask=1),
+        node("twice", "AddV2", "rows", "rows", T=dtype),
+        node("real", "Cast", "twice", SrcT=dtype, DstT="float32"),
+        node("half", "Mul", "real", "0.5", T="float32"),
+        node("is_five", "Equal", "rows", "five", T=dtype),
+    ]
+
+
+@pytest.mark.parametrize("rows", [5, None])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_sizes_come_out_in_the_types_that_their_nodes_say(dtype: str, rows: int | None) -> None:
+    kind = getattr(torch, dtype)
+    ends = {name: torch.tensor([i], dtype=torch.int32) for i, name in enumerate(("one", "two"), 1)}
+    five, half = torch.tensor(5, dtype=kind), torch.tensor(0.5)
+    names = ["shape", "rows", "twice", "real", "half", "is_five"]
+    constants = {**ends, "five": five, "0.5": half}
+    model = ported(graph(sizes_of(dtype), constants, *names, shape=(None, rows, 4, 3)))
+    expected = {
+        "shape": torch.tensor([2, 5, 4, 3], dtype=kind),
+        "rows": torch.tensor(5, dtype=kind),
+        "twice": torch.tensor(10, dtype=kind),
+        "real": torch.tensor(10.0),
+        "half": torch.tensor(5.0),
+        "is_five": torch.tensor(True),
+    }
+    torch.testing.assert_close(model(drawn(2, 5, 4, 3)), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("rows", [60_000, None])
+def test_a_module_of_the_callers_gets_sizes_of_64_bits(rows: int | None) -> None:
+    given: list[Tensor] = []
+
+    class Look(nn.Module):
+        def forward(self, sizes: Tensor) -> Tensor:
+            given.append(sizes)
+            return sizes + 1
+
+    nodes = [
+        node("shape", "Shape", "x", T="float32", out_type="int64"),
+        node("square", "Mul", "shape", "shape", T="int64"),
+        node("y", "Mine", "square", T="int64"),
+    ]
+    model = ported(graph(nodes, {}, "y", shape=(rows, 1)), Mine=Look())
+    expected = torch.tensor([60_000**2, 1])  # more than 32 bits hold
+    assert torch.equal(model(torch.zeros(60_000, 1)), expected + 1)
+    assert torch.equal(given[-1], expected)
+    assert given[-1].dtype == torch.int64
+
+
+def test_a_port_of_a_graph_is_in_evaluation_mode() -> None:
+    body = graph([node("y", "Relu", "x")], {}, "y", shape=(4, 3))
+    nodes = [node("map", "MapFn", "x", body=body, mapped=1), node("end", "Neg", "map")]
+    model = ported(graph(nodes, {}, "end", shape=(None, 4, 3)))
+    assert [one for one in model.modules() if one.training] == []
+    x = drawn(2, 4, 3)
+    assert torch.equal(model(x), -torch.relu(x))

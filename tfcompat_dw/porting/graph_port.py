@@ -48,6 +48,7 @@ from tfcompat_dw.porting.nodes.patterns import (
     Structure,
     patterns,
 )
+from tfcompat_dw.porting.nodes.size_types import tensor_of_sizes, type_of_sizes
 from tfcompat_dw.porting.nodes.weights import (
     NotALayerError,
     Weighted,
@@ -296,6 +297,8 @@ class _GraphPort:
         self.graph, self.options, self.known = graph, options, dict(known)
         self.sizes, self.frees_batch, self.problems = sizes, frees_batch, problems
         self.values: dict[str, list[Value]] = {}
+        self.types: dict[str, str] = {}
+        """TensorFlow's names, of nodes whose values are sizes."""
         self.lost: set[str] = set()
         """Nodes that have no value because of a problem before."""
         self.modules: dict[str, nn.Module] = {}
@@ -386,7 +389,7 @@ class _GraphPort:
             data_format=self.options.data_format,
         )
         model.source = "graph"
-        return model
+        return model.eval()
 
     # -- values
 
@@ -503,11 +506,12 @@ class _GraphPort:
     def _keep(self, node: GraphNode, found: Sequence[np.ndarray[Any, Any]]) -> None:
         """Sizes that are numbers already are constants."""
         self.values[node.name] = list(found)
+        before = [self.types[one.node] for one in node.inputs if one.node in self.types]
         for index, sizes in enumerate(found):
+            kind = type_of_sizes(node, sizes, next(iter(before), None))
+            self.types[node.name] = kind
             if not any(isinstance(one, Size) for one in sizes.flat):
-                is_whole = all(type(one) is int for one in sizes.flat)
-                dtype = _integer(node) if is_whole else torch.float32
-                self.known[Output(node.name, index)] = torch.tensor(sizes.tolist(), dtype=dtype)
+                self.known[Output(node.name, index)] = tensor_of_sizes(sizes, kind)
 
     def _call(self, node: GraphNode, inputs: Sequence[Value]) -> NodeCall:
         shapes = tuple(one.shape if isinstance(one, Live) else tuple(one.shape) for one in inputs)
@@ -664,7 +668,8 @@ class _GraphPort:
         else:
             name = f"{output}/tensor"
             if name not in self.values:
-                module = Operation("tensor_of", [value.tolist()], {})
+                kind = self.types.get(output.node)
+                module = Operation("tensor_of", [value.tolist()], {"dtype": kind} if kind else {})
                 given = [self._live(ref) for ref in module.refs]
                 self._add(name, GraphNode(name, "tensor_of"), module, given)
             ref = TensorRef(name)
