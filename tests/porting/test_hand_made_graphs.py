@@ -208,3 +208,35 @@ def test_a_port_of_a_graph_is_in_evaluation_mode() -> None:
     assert [one for one in model.modules() if one.training] == []
     x = drawn(2, 4, 3)
     assert torch.equal(model(x), -torch.relu(x))
+
+
+# ---- weights that are shared ---------------------------------------------------------------------
+
+OPTIONS = {
+    "stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1,
+    "padding": "SAME", "depth_multiplier": 1, "fused_activation_function": "NONE",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("op", "kernel"),
+    [("CONV_2D", (3, 3, 3, 3)), ("DEPTHWISE_CONV_2D", (1, 3, 3, 3)), ("TRANSPOSE_CONV", (3,) * 4)],
+)
+def test_a_filter_of_two_tflite_operators_is_one_parameter(op: str, kernel: tuple[int]) -> None:
+    first = ["size"] if op == "TRANSPOSE_CONV" else []
+    order = (lambda x: [*first, "kernel", x]) if first else (lambda x: [x, "kernel"])
+    nodes = [
+        node("one", op, *order("x"), "bias", **OPTIONS),
+        node("other", op, *order("one"), "bias", **OPTIONS),
+    ]
+    size = torch.tensor([1, 5, 4, 3], dtype=torch.int32)
+    constants = {"kernel": drawn(*kernel), "bias": drawn(3), "size": size}
+    model = ported(graph(nodes, constants, "one", "other", shape=(1, 5, 4, 3), is_tflite=True))
+    assert sorted(one.dim() for one in model.parameters()) == [1, 4]
+    x = drawn(1, 5, 4, 3)
+    found = model(x)
+    assert torch.equal(model(found["one"])["one"], found["other"])
+    with torch.no_grad():
+        for one in model.parameters():
+            one.zero_()
+    assert not model(x)["other"].any()

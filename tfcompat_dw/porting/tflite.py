@@ -85,6 +85,8 @@ class _Lowering:
         self.constants: dict[str, Tensor] = {}
         self.refused: dict[str, str] = {}
         """By the names of nodes that keep TFLite's names: the reason."""
+        self.arranged: dict[tuple[str, Output, tuple[int, ...]], Output] = {}
+        """Filters by what is done with them."""
         self.counts: Counter[str] = Counter()
         """How many results of a node are taken: up to the last one."""
         for taken in (graph.outputs.values(), *(one.inputs for one in graph.nodes.values())):
@@ -212,7 +214,19 @@ class _Lowering:
 
     def turned(self, node: GraphNode, filter: Output, axes: Sequence[int]) -> Output:
         """A filter with its axes in another order."""
-        return self.emit(node, "Transpose", (filter, self.constant(node, list(axes))))
+        return self._arranged(node, "Transpose", filter, axes)
+
+    def reshaped(self, node: GraphNode, filter: Output, sizes: Sequence[int]) -> Output:
+        """A filter of another shape."""
+        return self._arranged(node, "Reshape", filter, sizes)
+
+    def _arranged(self, near: GraphNode, op: str, filter: Output, how: Sequence[int]) -> Output:
+        """One node for all operators that take it so: a filter that is shared stays one."""
+        key = (op, filter, tuple(how))
+        if key not in self.arranged:
+            inputs = (filter, self.constant(near, list(how)))
+            self.arranged[key] = self.emit(near, op, inputs)
+        return self.arranged[key]
 
     def with_bias(
         self, node: GraphNode, op: str, inputs: Sequence[Output], bias: Sequence[Output], given: Any
@@ -256,7 +270,7 @@ def _depthwise_conv_2d(to: _Lowering, node: GraphNode) -> None:
     if len(shape) != 4 or shape[0] != 1 or multiplier < 1 or shape[3] % multiplier:
         raise UnsupportedLayerError(f"its filter has shape {shape}, its multiplier is {multiplier}")
     sizes = [shape[1], shape[2], shape[3] // multiplier, multiplier]
-    kernel = to.emit(node, "Reshape", (filter, to.constant(node, sizes)))
+    kernel = to.reshaped(node, filter, sizes)
     to.with_bias(node, "DepthwiseConv2dNative", (x, kernel), bias, _window(node))
 
 
