@@ -24,8 +24,8 @@ ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "RELU": ("Relu", ()),
     "RELU6": ("Relu6", ()),
     "RELU_N1_TO_1": ("ClipByValue", (-1.0, 1.0)),
-    "TANH": ("Tanh", ()),
 }
+"""TFLite's kernels leave ``TANH`` and ``SIGN_BIT`` out without a word, delegates do not."""
 SAME_MEANING = {
     "ABS": "Abs", "ADD_N": "AddN", "ATAN2": "Atan2", "CEIL": "Ceil", "COMPLEX_ABS": "ComplexAbs",
     "COS": "Cos", "DENSIFY": "Identity", "ELU": "Elu", "EQUAL": "Equal",
@@ -322,14 +322,11 @@ def _convolution_2d_transpose_bias(to: _Lowering, node: GraphNode) -> None:
     shape = to.shape(filter)
     if padding not in (1, 2) or min(width, height) < 1 or len(shape) != 4:
         raise UnsupportedLayerError(f"its options are {padding}, {width} and {height}")
-    window = (height, shape[1]), (width, shape[2])
     sizes = to.emit(node, "Shape", (x,))
-    inner = []
-    for axis, (stride, taps) in enumerate(window, 1):
-        extra = 0 if padding == 1 else max(taps - stride, 0)
-        length = _element(to, node, sizes, axis)
-        length = to.emit(node, "Mul", (length, to.constant(node, stride)))
-        inner.append(to.emit(node, "AddV2", (length, to.constant(node, extra))))
+    inner = [
+        _transposed_size(to, node, _element(to, node, sizes, axis), stride, taps, padding == 1)
+        for axis, stride, taps in ((1, height, shape[1]), (2, width, shape[2]))
+    ]
     batch, channels = _element(to, node, sizes, 0), to.constant(node, shape[0])
     size = to.emit(node, "Pack", (batch, *inner, channels), {"axis": 0})
     kernel = to.turned(node, filter, (1, 2, 0, 3))
@@ -339,6 +336,26 @@ def _convolution_2d_transpose_bias(to: _Lowering, node: GraphNode) -> None:
         "data_format": "NHWC",
     }
     to.with_bias(node, "Conv2DBackpropInput", (size, kernel, x), bias, given)
+
+
+def _transposed_size(
+    to: _Lowering, node: GraphNode, size: Output, stride: int, taps: int, same: bool
+) -> Output:
+    """``stride * (size - 1) + taps``, without what SAME cuts off.
+
+    That is ``max(0, taps - (size - 1) % stride - 1)``: MediaPipe's rule, by which an odd size is
+    not always multiplied by the stride.
+    """
+
+    def number(op: str, one: Output, other: int) -> Output:
+        return to.emit(node, op, (one, to.constant(node, other)))
+
+    before = number("Sub", size, 1)
+    last = to.constant(node, taps)
+    if same:
+        overhang = number("AddV2", number("FloorMod", before, stride), 1)
+        last = number("Minimum", overhang, taps)
+    return to.emit(node, "AddV2", (number("Mul", before, stride), last))
 
 
 def _element(to: _Lowering, node: GraphNode, sizes: Output, place: int) -> Output:
