@@ -14,16 +14,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from tfcompat_dw.porting.config import TensorRef
+from tfcompat_dw.porting.layer import UnsupportedLayerError
 
 DEEPEST = 64
 """Of a formula: a file must not drive the recursion below."""
+LARGEST = 256
+"""Numbers and sizes in a formula, each as often as it stands there: what it costs to compute."""
 
 
 class Size:
     """A number that depends on sizes of tensors; Python's arithmetic makes new ones."""
 
     depth = 0
+    leaves = 1
 
     def __add__(self, other: Any) -> Any:
         return _computed("add", self, other)
@@ -80,6 +86,25 @@ class Computed(Size):
     function: str
     arguments: tuple[Any, ...]
     depth: int = 0
+    leaves: int = 1
+
+
+def _float32(value: Any) -> Any:
+    """A number as float32 has it: rounded to 24 bits (Veltkamp's splitting).
+
+    In plain arithmetic, so that open sizes of an exported program pass, too; that program takes it
+    for exact, and rounds nothing.
+    """
+    wide = torch.sym_float(value)
+    scaled = wide * (2.0**29 + 1)
+    return scaled - (scaled - wide)
+
+
+def _truncdiv(a: Any, b: Any) -> Any:
+    """The whole quotient, cut towards zero; the program of it has no branch on the sign of a."""
+    if b < 0:
+        a, b = -a, -b
+    return torch.sym_max(a, 0) // b - torch.sym_max(-a, 0) // b
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
@@ -88,12 +113,14 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "mul": operator.mul,
     "floordiv": operator.floordiv,
     "mod": operator.mod,
+    "truncdiv": _truncdiv,
     "truediv": operator.truediv,
     "neg": operator.neg,
     "max": max,
     "min": min,
-    "int": int,
-    "float": float,
+    "int": torch.sym_int,
+    "float": torch.sym_float,
+    "float32": _float32,
     "floor": math.floor,
     "ceil": math.ceil,
 }
@@ -104,7 +131,7 @@ def _computed(function: str, *arguments: Any) -> Any:
     arguments = tuple(_plain(argument) for argument in arguments)
     if len(arguments) == 2:
         a, b = arguments
-        neutral = {"add": 0, "sub": 0, "mul": 1, "floordiv": 1}.get(function)
+        neutral = {"add": 0, "sub": 0, "mul": 1, "floordiv": 1, "truncdiv": 1}.get(function)
         if neutral is not None and type(b) is int and b == neutral:
             return a
         if function in ("add", "mul") and type(a) is int and a == neutral:
@@ -113,8 +140,11 @@ def _computed(function: str, *arguments: Any) -> Any:
             return rest
     depth = 1 + max(getattr(argument, "depth", 0) for argument in arguments)
     if depth > DEEPEST:
-        raise ValueError(f"a formula for a size of more than {DEEPEST} levels")
-    return Computed(function, arguments, depth)
+        raise UnsupportedLayerError(f"a formula for a size of more than {DEEPEST} levels")
+    leaves = sum(getattr(argument, "leaves", 1) for argument in arguments)
+    if leaves > LARGEST:
+        raise UnsupportedLayerError(f"a formula for a size of more than {LARGEST} numbers")
+    return Computed(function, arguments, depth, leaves)
 
 
 def _without(total: Any, part: Any) -> Any:
@@ -133,10 +163,38 @@ def _plain(value: Any) -> Any:
 
 
 def computed(function: str, *arguments: Any) -> Any:
-    """``max``, ``min``, ``int``, ``float``, ``floor`` or ``ceil`` of numbers and sizes."""
+    """A function in :data:`FUNCTIONS` of numbers and sizes."""
     if any(isinstance(argument, Size) for argument in arguments):
         return _computed(function, *arguments)
     return FUNCTIONS[function](*arguments)
+
+
+def has_fraction(value: Any) -> bool:
+    """Whether a number, or what a formula comes to, is of a type with fractions."""
+    if isinstance(value, Computed):
+        if value.function in ("float", "float32", "truediv"):
+            return True
+        return value.function not in ("int", "floor", "ceil") and any(
+            map(has_fraction, value.arguments)
+        )
+    return isinstance(value, float)
+
+
+def is_never_negative(value: Any) -> bool:
+    """Whether a number, or a formula whatever the sizes are, is known to be zero or more."""
+    if isinstance(value, Computed):
+        known = map(is_never_negative, value.arguments)
+        return (
+            any(known) if value.function == "max" else value.function in _KEEP_SIGN and all(known)
+        )
+    return isinstance(value, SizeOf) or value >= 0
+
+
+_KEEP_SIGN = frozenset(
+    {"add", "mul", "floordiv", "mod", "truncdiv", "truediv", "min", "int", "float", "float32",
+     "floor", "ceil"}
+)  # fmt: skip
+"""They give nothing below zero of what is not below zero."""
 
 
 def evaluated(value: Any, size_of: Callable[[TensorRef, int], Any]) -> Any:

@@ -20,7 +20,7 @@ from tfcompat_dw.porting.layer import UnsupportedLayerError
 from tfcompat_dw.porting.nodes import HANDLERS
 from tfcompat_dw.porting.nodes.arguments import DTYPES, flag, torch_dtype, whole, whole_list
 from tfcompat_dw.porting.nodes.call import NodeCall
-from tfcompat_dw.porting.sizes import Size, computed
+from tfcompat_dw.porting.sizes import Computed, Size, computed, has_fraction, is_never_negative
 
 Array = NDArray[Any]
 Folded = Array | tuple[Array, ...]
@@ -42,8 +42,7 @@ def folded(call: NodeCall) -> Folded | None:
         None if it cannot be known before the network runs.
 
     Raises:
-        UnsupportedLayerError: the node does not take these.
-        ValueError: a formula is too deep.
+        UnsupportedLayerError: the node does not take these, or a formula becomes too large.
     """
     inputs = [_array(value) for value in call.inputs if not isinstance(value, TensorRef)]
     if len(inputs) < len(call.inputs) or any(one.size > MOST_NUMBERS for one in inputs):
@@ -55,11 +54,9 @@ def folded(call: NodeCall) -> Folded | None:
         return _of_numbers(call, inputs)
     except _OpenError:
         return None
-    except (IndexError, TypeError, OverflowError, ZeroDivisionError, RuntimeError) as error:
-        raise UnsupportedLayerError(f"it does not fit the sizes it is given ({error})") from error
-    except ValueError as error:
-        if "formula" in str(error):
-            raise
+    except (
+        IndexError, TypeError, ValueError, OverflowError, ZeroDivisionError, RuntimeError
+    ) as error:  # fmt: skip
         raise UnsupportedLayerError(f"it does not fit the sizes it is given ({error})") from error
 
 
@@ -128,17 +125,26 @@ def _whole(array: Array, what: str) -> list[int]:
 # ---- numbers -------------------------------------------------------------------------------------
 
 
-def _rounded(value: Any) -> Any:
-    """Numbers with fractions as float32, which graphs calculate in."""
-    return float(np.float32(value)) if isinstance(value, float) else value
+def _rounded(value: Any, kind: object) -> Any:
+    """Numbers with fractions as graphs calculate in them: as float32, unless the node says more."""
+    if kind == "float64" or not has_fraction(value):
+        return value
+    if isinstance(value, Computed):
+        return value if value.function in _EXACT else computed("float32", value)
+    return float(np.float32(value))
+
+
+_EXACT = ("max", "min", "neg", "float32", "float")
+"""Of numbers that are rounded they make such."""
 
 
 def _divide_whole(a: Any, b: Any) -> Any:
-    """Sizes are not below zero; other integers are cut towards zero."""
-    if isinstance(a, int) and isinstance(b, int):
-        quotient = abs(a) // abs(b)
-        return quotient if (a < 0) == (b < 0) else -quotient
-    return a / b if isinstance(a, float) or isinstance(b, float) else a // b
+    """Integers are cut towards zero: down, as long as neither is below it."""
+    if has_fraction(a) or has_fraction(b):
+        return a / b
+    if is_never_negative(a) and is_never_negative(b):
+        return a // b
+    return computed("truncdiv", a, b)
 
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
@@ -168,7 +174,8 @@ Fold = Callable[[NodeCall, list[Array]], Folded | None]
 
 def _arithmetic(function: Callable[..., Any]) -> Fold:
     def fold(call: NodeCall, inputs: list[Array]) -> Array:
-        return _each(lambda *values: _rounded(function(*values)), *inputs)
+        kind = call.attributes.get("T")
+        return _each(lambda *values: _rounded(function(*values), kind), *inputs)
 
     return fold
 
@@ -200,12 +207,16 @@ def _cast(call: NodeCall, inputs: list[Array]) -> Array | None:
             return inputs[0]
         return _each(lambda value: computed("int", value), inputs[0])
     if kind in ("float32", "float64"):
-        return _each(lambda value: _rounded(computed("float", value)), inputs[0])
+        name = "float" if kind == "float64" else "float32"
+        return _each(lambda value: computed(name, value), inputs[0])
     return None
 
 
-def _reduction(function: Callable[[Any, Any], Any], empty: Any) -> Fold:
+def _reduction(step: Callable[[Any, Any], Any], empty: Any) -> Fold:
     def fold(call: NodeCall, inputs: list[Array]) -> Array:
+        def function(a: Any, b: Any) -> Any:
+            return _rounded(step(a, b), call.attributes.get("T"))
+
         values, rank = inputs[0], inputs[0].ndim
         over = sorted({_axis(axis, rank) for axis in _whole(inputs[1], "axis")}, reverse=True)
         for axis in over:
