@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tfcompat_dw.checkpoint.base import Checkpoint, TensorInfo
 from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output
-from tfcompat_dw.porting import PortedModel
+from tfcompat_dw.porting import PortedModel, PortError, port
 from tfcompat_dw.porting.graph_port import port_graph
 from tfcompat_dw.porting.options import Options
 from tfcompat_dw.porting.write import write_port
@@ -240,3 +241,60 @@ def test_a_filter_of_two_tflite_operators_is_one_parameter(op: str, kernel: tupl
         for one in model.parameters():
             one.zero_()
     assert not model(x)["other"].any()
+
+
+# ---- Keras' description and the graph ------------------------------------------------------------
+
+
+class Described(Checkpoint):
+    """A file with a description of a layer that is not there, and with a graph or none."""
+
+    format = "SavedModel"
+
+    def __init__(self, made: Graph | None) -> None:
+        super().__init__(Path("described"))
+        self.made = made
+
+    def model_config(self) -> dict[str, Any]:
+        layers = [{"class_name": "Strange", "config": {"name": "odd"}}]
+        return {"class_name": "Sequential", "config": {"name": "net", "layers": layers}}
+
+    def signatures(self) -> tuple[str, ...]:
+        return () if self.made is None else ("serving_default",)
+
+    def graph(
+        self, signature: str | None = None, outputs: Sequence[str] | None = None
+    ) -> Graph | None:
+        return self.made
+
+    def info(self, name: str) -> TensorInfo:
+        raise KeyError(name)
+
+    def __getitem__(self, name: str) -> Tensor:
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_where_the_graph_stands_in_for_keras_description_a_warning_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = graph([node("y", "Relu", "x")], {}, "y")
+    monkeypatch.setattr(port, "open_checkpoint", lambda _: Described(made))
+    with pytest.warns(UserWarning, match=r"(?s)described: .*'odd'.*ported instead") as caught:
+        model = port.port_model("described")
+    assert [one.filename for one in caught] == [__file__]  # the caller's line
+    assert torch.equal(model(-drawn(1, 5, 4, 3)), torch.relu(-drawn(1, 5, 4, 3)))
+
+
+@pytest.mark.parametrize("asked", [{"outputs": ["y"]}, {"signature": "other"}])
+def test_what_is_asked_of_a_graph_that_is_not_there_is_refused_as_that(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(port, "open_checkpoint", lambda _: Described(None))
+    with pytest.raises(PortError, match="Keras description alone"):
+        port.port_model("described", **asked)

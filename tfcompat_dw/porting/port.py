@@ -148,14 +148,32 @@ def _port(
 
     graph = checkpoint.graph(signature, outputs)
     if graph is None:
-        raise PortError(
-            f"this {checkpoint.format} has variables, but no description of a network; build the "
-            f"network as a torch.nn.Module and use load_tf_weights"
-        )
+        raise PortError(_without_graph(checkpoint, config is not None))
     try:
-        return port_graph(graph, options)
+        model = port_graph(graph, options)
     except PortError as error:
         raise refusal or error from None
+    if refusal is not None:
+        warnings.warn(
+            f"{checkpoint.path}: {refusal}\nThe file's graph of operations was ported instead: the "
+            f"names in the state_dict are its nodes', and what only Keras' description says is "
+            f"lost, such as momentum and which layers are frozen",
+            stacklevel=3,
+        )
+    return model
+
+
+def _without_graph(checkpoint: Checkpoint, is_described: bool) -> str:
+    """What is wrong with a file that has none."""
+    if is_described:
+        return (
+            f"signature and outputs choose among a graph's, and this {checkpoint.format} has a "
+            f"Keras description alone; port the whole network without them"
+        )
+    return (
+        f"this {checkpoint.format} has variables, but no description of a network; build the "
+        f"network as a torch.nn.Module and use load_tf_weights"
+    )
 
 
 def _port_keras(config: Mapping[str, Any], checkpoint: Checkpoint, options: Options) -> PortedModel:
