@@ -382,6 +382,8 @@ def main() -> int:
             path = seed.path.parent / file
             _BLOCKS[path] = table_blocks(path.read_bytes())
         read_all(seed.path)
+        if options.port:  # which loads what every port needs
+            port(seed.path)
     first = options.seed
     mutations = [Mutation(seeds[n % len(seeds)], n) for n in range(first, first + options.count)]
     counts: Counter[str] = Counter()

@@ -580,22 +580,60 @@ def options_of(operator):
 # ---- TensorFlow.js -------------------------------------------------------------------------------
 
 
-def tfjs_graph():
+def small_graph():
+    """A bit of everything that ports know, so that damage meets all of it."""
     graph = tf.Graph()
     with graph.as_default():
-        x = v1.placeholder(tf.float32, [None, 6, 6, 3], "x")
-        filter = tf.constant(numbers("float32", (3, 3, 3, 1)), name="dw/filter")
-        y = tf.nn.depthwise_conv2d(x, filter, [1, 2, 2, 1], "SAME", name="dw")
-        y = tf.nn.bias_add(y, tf.constant(numbers("float32", (3,), 1), name="dw/bias"))
-        y = tf.multiply(y, tf.constant(numbers("float32", (3,), 2), name="scale"), name="scaled")
-        shape = tf.constant([-1, 27], name="shape")
-        tf.reshape(y, shape, name="y")
+        x = v1.placeholder(tf.float32, [None, None, None, 3], "x")
+        constants = {
+            name: tf.constant(numbers("float32", shape, seed), name=name)
+            for seed, (name, shape) in enumerate({
+                "dw/filter": (3, 3, 3, 1), "dw/bias": (3,), "scale": (3,),
+                "conv/filter": (1, 1, 3, 2), "gamma": (2,), "beta": (2,), "mean": (2,),
+                "alpha": (2,), "matrix": (2, 3),
+            }.items())
+        }  # fmt: skip
+        variance = tf.constant([0.5, 2.0], name="variance")
+        y = tf.nn.depthwise_conv2d(x, constants["dw/filter"], [1, 2, 2, 1], "SAME", name="dw")
+        y = tf.nn.bias_add(y, constants["dw/bias"])
+        y = tf.multiply(y, constants["scale"], name="scaled")
+        y = tf.nn.conv2d(
+            tf.pad(y, [[0, 0], [0, 1], [1, 0], [0, 0]]), constants["conv/filter"], 1, "VALID"
+        )
+        given = [constants[name] for name in ("gamma", "beta", "mean")]
+        y = v1.nn.fused_batch_norm(y, *given, variance, is_training=False)[0]
+        y = tf.nn.batch_normalization(y, *given[2:], variance, *given[1::-1], 0.001)
+        y = y * tf.nn.relu6(y + 3.0) / 6.0
+        y = tf.nn.relu(y) - constants["alpha"] * tf.nn.relu(-y)
+        size = tf.shape(x)
+        large = v1.image.resize_bilinear(y, size[1:3], align_corners=True)
+        pooled = tf.reduce_mean(large, [1, 2], keepdims=True)
+        both = tf.concat([large[:, ::2], tf.zeros_like(large[:, ::2]) + pooled], -1)
+        first, _ = tf.split(both, 2, axis=3)
+        rows = tf.reshape(first, [-1, 2], name="rows")
+        y = tf.matmul(rows, constants["matrix"], name="product")
+        y = tf.reshape(y, [size[0], -1, size[2], tf.shape(rows)[1] + 1])
+        tf.nn.softmax(tf.transpose(y, [0, 3, 1, 2]), name="y")
     return graph
+
+
+def write_small(folder):
+    definition = small_graph().as_graph_def()
+    (folder / "small.pb").write_bytes(definition.SerializeToString())
+    tf.io.write_graph(definition, str(folder), "small.pbtxt")
+    graph = imported(definition)
+    about = {
+        "nodes": nodes_of(graph),
+        "constants": constants_of(graph),
+        "inputs": [["x", "float32", [None, None, None, 3]]],
+        "outputs": ["y"],
+    }
+    return [{"path": "small.pb", **about}, {"path": "small.pbtxt", **about}]
 
 
 def write_tfjs(folder):
     """``model.json`` as TensorFlow.js' converter writes it: constants lie in a file of weights."""
-    definition = tfjs_graph().as_graph_def()
+    definition = small_graph().as_graph_def()
     values = {
         node.name: tf.make_ndarray(node.attr["value"].tensor)
         for node in definition.node
@@ -609,9 +647,8 @@ def write_tfjs(folder):
     stored = {**values, "dw/filter": codes, "dw/bias": values["dw/bias"].astype("f2")}
     for node in definition.node:
         if node.op == "Const":
-            node.attr["value"].tensor.ClearField("tensor_content")
-            node.attr["value"].tensor.ClearField("float_val")
-            node.attr["value"].tensor.ClearField("int_val")
+            for name in ("tensor_content", "float_val", "int_val"):
+                node.attr["value"].tensor.ClearField(name)
     weights = [
         {"name": name, "shape": list(value.shape), "dtype": value.dtype.name}
         | ({"quantization": quantization[name]} if name in quantization else {})
@@ -625,7 +662,7 @@ def write_tfjs(folder):
     topology = json.loads(json_format.MessageToJson(definition))
     ends = {
         "inputs": {"image": {"name": "x:0", "dtype": "DT_FLOAT", "tensorShape": {
-            "dim": [{"size": "-1"}, {"size": "6"}, {"size": "6"}, {"size": "3"}]}}},
+            "dim": [{"size": "-1"}, {"size": "-1"}, {"size": "-1"}, {"size": "3"}]}}},
         "outputs": {"result": {"name": "y:0", "dtype": "DT_FLOAT"}},
     }  # fmt: skip
     paths = ["group1-shard1of2.bin", "group1-shard2of2.bin"]
@@ -639,9 +676,9 @@ def write_tfjs(folder):
     values["dw/bias"] = stored["dw/bias"].astype("f4")
     return [{
         "path": "tfjs/model.json", "signatures": [],
-        "nodes": nodes_of(tfjs_graph()),
+        "nodes": nodes_of(small_graph()),
         "constants": {name: encoded(value) for name, value in values.items()},
-        "inputs": [["image", "float32", [None, 6, 6, 3]]], "outputs": ["result"],
+        "inputs": [["image", "float32", [None, None, None, 3]]], "outputs": ["result"],
     }]  # fmt: skip
 
 
@@ -653,6 +690,7 @@ WRITERS = (
     write_maps,
     write_keras,
     write_tflite,
+    write_small,
     write_tfjs,
 )
 
