@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tfcompat_dw.checkpoint.assemble import Names
 from tfcompat_dw.checkpoint.graph import Graph, GraphNode, Output
 from tfcompat_dw.porting.config import Constant, TensorRef, map_references, shown
+from tfcompat_dw.porting.freed_batch import mixes_examples
 from tfcompat_dw.porting.layer import (
     Builder,
     LayerSpec,
@@ -37,8 +39,9 @@ from tfcompat_dw.porting.model import (
     with_spent,
 )
 from tfcompat_dw.porting.nodes import HANDLERS
+from tfcompat_dw.porting.nodes.arguments import Taking
 from tfcompat_dw.porting.nodes.call import Bound, NodeCall
-from tfcompat_dw.porting.nodes.fused import unfused
+from tfcompat_dw.porting.nodes.fused import MAP, unfused
 from tfcompat_dw.porting.nodes.known import folded
 from tfcompat_dw.porting.nodes.patterns import (
     Activation,
@@ -73,7 +76,7 @@ from tfcompat_dw.porting.probe import (
     result,
     results,
 )
-from tfcompat_dw.porting.sizes import Size, SizeOf, evaluated
+from tfcompat_dw.porting.sizes import Size, SizeOf
 from tfcompat_dw.porting.tflite import lowered
 
 CONSTANTS = ("Const", "Variable")
@@ -81,18 +84,25 @@ RANDOM = ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "Multinomi
 ALIASES = ("Identity", "Snapshot", "PreventGradient", "CheckNumerics", "PlaceholderWithDefault")
 """Nodes that hand on what they get."""
 OF_SHAPES = ("Shape", "Size", "Rank")
-MAP = "MapFn"
 _OWN = frozenset({*CONSTANTS, *ALIASES, *OF_SHAPES, MAP, "Placeholder"})
 """What is treated here."""
 INLINE = 16
 """Numbers of a constant that stand among a function's arguments; larger ones are stored."""
 MOST_FOLDED = 2**27
 """Numbers in what is computed from constants."""
+MOST_MADE, MADE_OF_EACH = 2**30, 4
+"""Bytes of all that is computed from constants, and those more for each byte that the file has."""
 NO_MORE_THAN_GIVEN = ("Where",)
 """How much they make depends on values, but it is a small multiple of what they take."""
 FILTERS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul",
            "BatchMatMulV2", "BatchMatMulV3", "Einsum")  # fmt: skip
 """Their constants are weights, which are trained."""
+TABLES = ("GatherV2", "Gather")
+"""So is what these take rows of."""
+PER_CHANNEL = ("Mul", "Add", "AddV2", "BiasAdd")
+"""So is one number for each channel here: scales and biases."""
+PICTURE_CHANNELS = 4
+"""But not for those of a picture, whose preprocessing it is."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +136,12 @@ def port_graph(graph: Graph, options: Options) -> PortedModel:
     except UnsupportedLayerError as error:
         raise PortError(str(error)) from error
     _check_operations(graph, options.layers)
-    known, problems = _known(graph, options.layers)
+    _check_counts(graph)
+    room = _Room()
+    known, problems = _known(graph, options.layers, room)
     attempts: list[tuple[_GraphPort, PortError]] = []
     for frees_batch, sizes in _attempts(graph, options):
-        port = _GraphPort(graph, options, known, sizes, frees_batch, list(problems))
+        port = _GraphPort(graph, options, known, sizes, frees_batch, list(problems), room)
         try:
             return port.model()
         except PortError as error:
@@ -144,17 +156,19 @@ def _how_far(attempt: tuple[_GraphPort, PortError]) -> tuple[int, int]:
 
 
 def _attempts(graph: Graph, options: Options) -> Iterator[tuple[bool, tuple[int, int]]]:
-    """Whether the batch is freed, and what open sizes are filled with."""
+    """Whether a batch of one is freed, and what open sizes are filled with."""
     shapes = [options.input_shapes.get(one.name, one.shape) for one in graph.inputs]
     is_open = any(size is None for shape in shapes for size in (shape or ())[1:])
     is_open |= any(shape is not None and len(shape) == 1 and None in shape for shape in shapes)
     is_image = any(shape is not None and len(shape) > 2 for shape in shapes)
-    fixed = all(shape is not None and len(shape) > 1 and shape[0] == 1 for shape in shapes)
+    batches = {shape[0] if shape is not None and len(shape) > 1 else 0 for shape in shapes}
     choices = IMAGE_SIZES if is_image else LENGTHS
     for sizes in choices if is_open else choices[:1]:
-        if fixed:
+        if batches == {1}:
             yield True, sizes
         yield False, sizes
+        if batches in ({None}, {1, None}):  # open, but constants in the graph say that it is one
+            yield True, sizes
 
 
 def _check_operations(graph: Graph, layers: Mapping[str, Builder]) -> None:
@@ -180,6 +194,20 @@ def _is_supported(op: str, layers: Mapping[str, Builder]) -> bool:
     return op in HANDLERS or op in layers or op in _OWN
 
 
+def _check_counts(graph: Graph) -> None:
+    """Every node takes as many inputs as its operation does: what looks at several relies on it."""
+    problems = []
+    for node in _all_nodes(graph):
+        handler = HANDLERS.get(node.op)
+        try:
+            if isinstance(handler, Taking):
+                handler.check_count(len(node.inputs))
+        except UnsupportedLayerError as error:
+            problems.append(f"{_place(node)}: {error}")
+    if problems:
+        raise PortError(listed(problems))
+
+
 def _unsupported(missing: Mapping[str, Sequence[str]]) -> str:
     lines = ["the graph has operations that cannot be carried over:"]
     for op, names in missing.items():
@@ -195,7 +223,32 @@ def _unsupported(missing: Mapping[str, Sequence[str]]) -> str:
 # ---- what is known before the network runs ----------------------------------------------------
 
 
-def _known(graph: Graph, kept: Collection[str]) -> tuple[dict[Output, Tensor], list[str]]:
+class _Room:
+    """How much may be made of constants, in all: a few nodes can repeat one number without end."""
+
+    def __init__(self) -> None:
+        self._left = MOST_MADE
+
+    def add(self, constant: Tensor) -> None:
+        """What a file has may be made into other types and orders."""
+        self._left += MADE_OF_EACH * constant.nbytes
+
+    def take(self, made: Sequence[Tensor], given: Sequence[Tensor]) -> None:
+        """Room for what is made; other views of what is given take none.
+
+        Raises:
+            UnsupportedLayerError: there is not enough.
+        """
+        there = {one.untyped_storage()._cdata for one in given}
+        size = sum(one.nbytes for one in made if one.untyped_storage()._cdata not in there)
+        if size > self._left:
+            raise UnsupportedLayerError("what the graph makes of constants alone is too large")
+        self._left -= size
+
+
+def _known(
+    graph: Graph, kept: Collection[str], room: _Room
+) -> tuple[dict[Output, Tensor], list[str]]:
     """Results of nodes that take nothing but constants, and what is wrong with some.
 
     Nodes of the kinds ``kept`` are left to the caller's modules.
@@ -205,9 +258,10 @@ def _known(graph: Graph, kept: Collection[str]) -> tuple[dict[Output, Tensor], l
     for node in graph.nodes.values():
         if node.op in CONSTANTS:
             known[Output(node.name)] = graph.constants[node.name]
+            room.add(known[Output(node.name)])
         elif node.op not in kept and _is_constant(node, known):
             try:
-                found = _computed(node, [known[one] for one in node.inputs])
+                found = _computed(node, [known[one] for one in node.inputs], room)
             except UnsupportedLayerError as error:
                 problems.append(f"{_place(node)}: {error}")
                 continue
@@ -220,7 +274,7 @@ def _is_constant(node: GraphNode, known: Mapping[Output, Tensor]) -> bool:
     return bool(node.inputs) and node.op not in RANDOM and all(one in known for one in node.inputs)
 
 
-def _computed(node: GraphNode, inputs: Sequence[Tensor]) -> list[Tensor]:
+def _computed(node: GraphNode, inputs: Sequence[Tensor], room: _Room) -> list[Tensor]:
     """A node of constants."""
     if node.op in ALIASES:
         return [inputs[0]]
@@ -230,22 +284,28 @@ def _computed(node: GraphNode, inputs: Sequence[Tensor]) -> list[Tensor]:
     refs = [TensorRef(str(number)) for number in range(len(inputs))]
     module, order = _foldable(node, inputs, refs, shapes)
     tensors = [inputs[int(ref.layer)] for ref in order]
-    if node.op not in NO_MORE_THAN_GIVEN:
-        _check_folded(module, tensors)
+    is_checked = node.op not in NO_MORE_THAN_GIVEN
+    if is_checked:
+        _check_folded(module, tensors, room)
     found = result(module, tensors)
-    return list(found) if isinstance(found, (list, tuple)) else [found]
+    several = list(found) if isinstance(found, (list, tuple)) else [found]
+    if not is_checked:
+        room.take(several, tensors)
+    return several
 
 
-def _check_folded(module: Operation, tensors: Sequence[Tensor]) -> None:
+def _check_folded(module: Operation, tensors: Sequence[Tensor], room: _Room) -> None:
     """Whether what is computed of constants is small enough."""
-    probes = [Probe((one.to("meta"), one.to("meta"))) for one in tensors]
+    given = [one.to("meta") for one in tensors]
     try:
-        probed = results(module, probes, {})[0]
+        probed = results(module, [Probe((one, one)) for one in given], {})[0]
     except ShapesUnknownError as error:
         raise UnsupportedLayerError("of constants alone, how much it makes is unknown") from error
-    for one in probed if isinstance(probed, (list, tuple)) else [probed]:
+    made = list(probed) if isinstance(probed, (list, tuple)) else [probed]
+    for one in made:
         if one.numel() > MOST_FOLDED:
             raise UnsupportedLayerError(f"it makes a constant of shape {tuple(one.shape)}")
+    room.take(made, given)
 
 
 def _foldable(
@@ -293,19 +353,31 @@ class _GraphPort:
         sizes: tuple[int, int],
         frees_batch: bool,
         problems: list[str],
+        room: _Room,
     ) -> None:
         self.graph, self.options, self.known = graph, options, dict(known)
         self.sizes, self.frees_batch, self.problems = sizes, frees_batch, problems
+        self.room = room
         self.values: dict[str, list[Value]] = {}
         self.types: dict[str, str] = {}
         """TensorFlow's names, of nodes whose values are sizes."""
         self.lost: set[str] = set()
         """Nodes that have no value because of a problem before."""
         self.modules: dict[str, nn.Module] = {}
+        self.names = Names()
         self.steps: list[tuple[str, str, list[Any]]] = []
         """Module, name of the node, and arguments with references in them."""
-        self.shared: dict[Any, str] = {}
+        self.shared: dict[Any, list[str]] = {}
         """Names of modules by what they are made of: weights that are shared stay so."""
+        self.pinned: set[str] = set()
+        """Names of normalizations whose statistics stay in training."""
+        self.tells_training = any(node.op == "Variable" for node in graph.nodes.values())
+        """Whether the file has variables, and so tells which of them are trained."""
+        self.trained = set(graph.trainable)
+        """Nodes with a trained variable before them."""
+        for node in graph.nodes.values():
+            if any(one.node in self.trained for one in node.inputs):
+                self.trained.add(node.name)
         self.structure = Structure(graph, self.known)
         self.given: dict[str, Probe] = {}
         """Inputs of a graph within another, by their names."""
@@ -330,7 +402,10 @@ class _GraphPort:
             self.whole_outputs = len(outputs)
             raise PortError(f"{listed(self.problems)}\n{_remedy(self.graph, outputs)}")
         self._check_batch(outputs)
-        return self._finished(inputs, outputs)
+        model = self._finished(inputs, outputs)
+        if self.frees_batch and mixes_examples(model, self._first_run()):
+            raise PortError("its batch is one: it mixes examples, or is too large for a trial")
+        return model
 
     # -- ends
 
@@ -347,8 +422,10 @@ class _GraphPort:
                 f"None for sizes that may vary: input_shapes={{{shown(given.name)}: (None, 224, "
                 f"224, 3)}}"
             )
-        probe = probe_of(given, tuple(shape), self.sizes, self.frees_batch)
-        self.values[given.output.node] = [Live(TensorRef(given.output.node), probe)]
+        dtype, live = getattr(torch, given.dtype, None), Live(TensorRef(given.output.node))
+        if isinstance(dtype, torch.dtype):  # text may be there, as long as nothing takes it
+            live = replace(live, probe=probe_of(dtype, shape, self.sizes, self.frees_batch))
+        self.values[given.output.node] = [live]
         kept = (None, *shape[1:]) if self.frees_batch else tuple(shape)
         return ModelInput(given.name, kept, given.dtype)
 
@@ -357,7 +434,11 @@ class _GraphPort:
         for name, output in self.graph.outputs.items():
             if output.node in self.lost:
                 continue
-            value = self._value(output)
+            try:
+                value = self._value(output)
+            except UnsupportedLayerError as error:
+                self.problems.append(f"output {shown(name)}: {error}")
+                continue
             found[name] = value if isinstance(value, Live) else self._as_live(output, value)
         return found
 
@@ -367,6 +448,11 @@ class _GraphPort:
             shapes = [] if value.probe is None else [run.shape for run in value.probe.runs]
             if [tuple(shape[:1]) for shape in shapes] != [(BATCHES[0],), (BATCHES[1],)]:
                 raise PortError(f"output {shown(name)} has no batch of its own")
+
+    def _first_run(self) -> list[Tensor]:
+        """The inputs, two examples in each."""
+        probes = [self.values[one.output.node][0] for one in self.graph.inputs]
+        return [one.probe.runs[0] for one in probes if isinstance(one, Live) and one.probe]
 
     def _finished(self, inputs: Sequence[ModelInput], outputs: Mapping[str, Live]) -> PortedModel:
         attributes = attribute_names_in_scope(self.modules)
@@ -386,6 +472,7 @@ class _GraphPort:
             {attribute: name for name, attribute in attributes.items()},
             with_spent(steps, structure, len(inputs)),
             structure,
+            pinned={attributes[name]: False for name in self.pinned},
             data_format=self.options.data_format,
         )
         model.source = "graph"
@@ -396,12 +483,13 @@ class _GraphPort:
     def _value(self, output: Output) -> Value:
         if output in self.known:
             return self.known[output]
-        values = self.values[output.node]
+        values = self.values.get(output.node, [])
         if output.index < len(values):
             return values[output.index]
-        first = values[0]  # how many there are was not known
-        assert isinstance(first, Live)
-        return Live(replace(first.ref, index=output.index))
+        first = values[0] if values else None
+        if isinstance(first, Live) and first.probe is None and first.ref.layer == output.node:
+            return Live(replace(first.ref, index=output.index))  # how many there are is not known
+        raise UnsupportedLayerError(f"{shown(str(output))} is a result that is not there")
 
     def _is_known(self, node: GraphNode) -> bool:
         return Output(node.name) in self.known
@@ -441,7 +529,7 @@ class _GraphPort:
         if node.op in self.options.layers:
             self._hook(node)
         elif _is_constant(node, self.known):  # since sizes that it takes are
-            found = _computed(node, [self.known[one] for one in node.inputs])
+            found = _computed(node, [self.known[one] for one in node.inputs], self.room)
             self.known.update((Output(node.name, i), value) for i, value in enumerate(found))
         elif node.op == MAP:
             self._map(node)
@@ -455,11 +543,11 @@ class _GraphPort:
 
     def _map(self, node: GraphNode) -> None:
         """A network for each element of a batch."""
-        body = unfused(node.attributes["body"], self.options.layers)
+        body = node.attributes["body"]
         mapped = node.attributes["mapped"]
-        known, problems = _known(body, self.options.layers)
+        known, problems = _known(body, self.options.layers, self.room)
         options = replace(self.options, data_format="channels_last")
-        port = _GraphPort(body, options, known, self.sizes, False, problems)
+        port = _GraphPort(body, options, known, self.sizes, False, problems, self.room)
         inputs = [self._as_live(one, self._value(one)) for one in node.inputs]
         for place, (given, value) in enumerate(zip(body.inputs, inputs, strict=True)):
             if value.probe is None:
@@ -494,10 +582,7 @@ class _GraphPort:
             return False
         if any(isinstance(one, Live) for one in inputs):
             return False
-        try:
-            found = folded(self._call(node, inputs))
-        except ValueError as error:
-            raise UnsupportedLayerError(str(error)) from error
+        found = folded(self._call(node, inputs))
         if found is None:
             return False
         self._keep(node, list(found) if isinstance(found, tuple) else [found])
@@ -530,9 +615,13 @@ class _GraphPort:
                 self._add_layer(node.name, node, layer, [self._value(node.inputs[0])])
                 return
         if node.op == "Prelu" and node.inputs[1] in self.known:
-            layer = prelu(self.known[node.inputs[1]], node.inputs[1], negated=False)
-            self._add_layer(node.name, node, layer, [self._value(node.inputs[0])])
-            return
+            try:
+                layer = prelu(self.known[node.inputs[1]], node.inputs[1], negated=False)
+            except NotALayerError:
+                pass
+            else:
+                self._add_layer(node.name, node, layer, [self._value(node.inputs[0])])
+                return
         self._operation(node)
 
     def _visit_pattern(self, pattern: Pattern) -> None:
@@ -541,8 +630,9 @@ class _GraphPort:
             self.lost.add(pattern.last.name)
             return
         if isinstance(pattern, Normalization):
-            layer = written_out_normalization(pattern, self.known)
-            self._add_layer(pattern.last.name, pattern.last, layer, [self._value(pattern.input)])
+            value = self._value(pattern.input)
+            layer = written_out_normalization(pattern, self.known, _rank(value))
+            self._add_layer(pattern.last.name, pattern.last, layer, [value])
         elif isinstance(pattern, Activation):
             self._activation(pattern)
         else:
@@ -562,24 +652,20 @@ class _GraphPort:
         self._add_layer(chain.weighted.name, chain.last, layer, [value])
 
     def _check_transposed(self, node: GraphNode, layer: Weighted, value: Live) -> None:
-        """The size that the node asks for has to be the one that the layer gives."""
+        """Rows and columns that the node asks for have to be those that the layer gives."""
         asked = self._value(node.inputs[0])
-        if isinstance(asked, Live) or value.probe is None:
+        if isinstance(asked, Live) or value.shape is None:
             raise NotALayerError
-        module = _built(layer)
-        for run, given in enumerate(results(module, [value.probe], {})):
-            sizes = [self._size_in_run(one, run) for one in asked.tolist()]
-            if len(sizes) == 4 and sizes[1:] != list(given.shape)[1:]:
+        config, sizes = layer.config, asked.tolist()
+        first = 1 if config["data_format"] == "channels_last" else 2
+        rows = sizes[first : first + 2] if len(sizes) == 4 else sizes
+        kernel = layer.values["kernel"].shape
+        for place, (wanted, stride) in enumerate(zip(rows, config["strides"], strict=True)):
+            known = value.shape[first + place]
+            size: Any = SizeOf(value.ref, first + place) if known is None else known
+            more = max(kernel[place] - stride, 0) if config["padding"] == "valid" else 0
+            if wanted not in (size * stride + more, stride * size + more):
                 raise NotALayerError
-
-    def _size_in_run(self, size: Any, run: int) -> Any:
-        def size_of(ref: TensorRef, axis: int) -> int:
-            value = self.values[ref.layer][ref.index]
-            assert isinstance(value, Live)
-            assert value.probe is not None
-            return value.probe.runs[run].shape[axis]
-
-        return evaluated(size, size_of)
 
     def _activation(self, found: Activation) -> None:
         value = self._value(found.input)
@@ -597,14 +683,28 @@ class _GraphPort:
     ) -> None:
         """A layer with weights; one that is used again is one module."""
         key = (layer.class_name, repr(sorted(layer.config.items())), *layer.sources.items())
-        again = self.shared.get(key)
+        names = self.shared.setdefault(key, [])
+        again = next((one for one in names if _holds(self.modules[one], layer)), None)
         if again is not None:
             self._record(again, last, self.modules[again], inputs)
             return
         module = _built(layer)
         for weight in module.tf_weights():  # type: ignore[operator]
             weight.assign(layer.values[weight.name])
-        self.shared[key] = self._add(_layer_name(name), last, module, inputs)
+            if isinstance(weight.tensor, nn.Parameter):
+                told = self._told(layer.sources[weight.name])
+                weight.tensor.requires_grad_(told is not False)
+        names.append(self._add(_layer_name(name), last, module, inputs))
+        parameters = list(module.parameters())
+        is_fixed = parameters and not any(one.requires_grad for one in parameters)
+        if layer.class_name == "BatchNormalization" and is_fixed:
+            self.pinned.add(names[-1])
+
+    def _told(self, source: Output) -> bool | None:
+        """Whether the file says that a value is trained; None where it tells of none."""
+        if not self.tells_training:
+            return None
+        return source.node in self.trained
 
     # -- operations
 
@@ -642,8 +742,9 @@ class _GraphPort:
         return structure
 
     def _constant(self, node: GraphNode, value: Tensor, source: Output | None) -> Any:
-        is_variable = source is not None and source.node in self.graph.trainable
-        is_trained = is_variable or (node.op in FILTERS and value.is_floating_point())
+        told = self._told(source or Output(""))
+        is_trained = _is_weight(node, value, source) if told is None else told
+        is_trained &= value.is_floating_point()
         if value.numel() <= INLINE and not is_trained:
             return Constant(small_list(value), str(value.dtype).removeprefix("torch."))
         return self._stored(source or Output(f"{node.name}/constant"), value, is_trained)
@@ -664,7 +765,7 @@ class _GraphPort:
         if isinstance(value, Live):
             return value
         if isinstance(value, Tensor):
-            ref = self._stored(output, value, output.node in self.graph.trainable)
+            ref = self._stored(output, value, self._told(output) is True)
         else:
             name = f"{output}/tensor"
             if name not in self.values:
@@ -688,32 +789,27 @@ class _GraphPort:
 
     def _with_freed_batch(self, node: GraphNode, inputs: Sequence[Value]) -> Bound | None:
         """``Reshape`` to ``[1, ...]`` means the whole batch; a batch of 1 may be squeezed, too."""
-        if not inputs or not isinstance(inputs[0], Live) or not self._has_batch(inputs[0]):
+        if not inputs or not isinstance(inputs[0], Live) or inputs[0].probe is None:
             return None
+        runs = inputs[0].probe.runs
+        has_batch = [tuple(run.shape[:1]) for run in runs] == [(count,) for count in BATCHES]
         axes = node.attributes.get("squeeze_dims") or node.attributes.get("axis")
-        if node.op == "Squeeze" and not axes:
+        if node.op == "Squeeze" and not axes and has_batch:
             raise UnsupportedLayerError("it squeezes all axes of size 1, the batch, too")
-        size: Size = SizeOf(inputs[0].ref, 0)
-        if node.op == "Reshape" and isinstance(inputs[1], Tensor):
-            shape = inputs[1].tolist()
-            if shape[:1] != [1] or not self._divides(inputs[0], shape[1:]):
-                return None
-            freed = np.empty(len(shape), dtype=object)
-            freed[:] = [size, *shape[1:]]
+        if node.op != "Reshape" or not isinstance(inputs[1], Tensor):
+            return None
+        first, *rest = inputs[1].tolist() or [0]
+        asked = int(np.prod([size for size in rest if size > 0]))
+        examples = [divmod(run.numel(), count) for run, count in zip(runs, BATCHES, strict=True)]
+        if first != 1 or 0 in rest:
+            return None
+        if -1 not in rest and examples == [(asked, 0)] * 2:
+            return HANDLERS[node.op](self._call(node, [inputs[0], torch.tensor([-1, *rest])]))
+        if -1 in rest and has_batch and examples[0][0] % asked == 0:
+            freed = np.empty(len(rest) + 1, dtype=object)
+            freed[:] = [SizeOf(inputs[0].ref, 0), *rest]
             return HANDLERS[node.op](self._call(node, [inputs[0], freed]))
         return None
-
-    def _has_batch(self, value: Live) -> bool:
-        if value.probe is None:
-            return False
-        return [tuple(run.shape[:1]) for run in value.probe.runs] == [(n,) for n in BATCHES]
-
-    def _divides(self, value: Live, rest: Sequence[int]) -> bool:
-        """Whether the numbers of one example have this shape."""
-        assert value.probe is not None
-        run = value.probe.runs[0]
-        count, asked = run.numel() // max(1, run.shape[0]), int(np.prod([n for n in rest if n > 0]))
-        return count == asked if -1 not in rest else asked > 0 and count % asked == 0
 
     # -- steps
 
@@ -721,9 +817,7 @@ class _GraphPort:
         self, name: str, node: GraphNode, module: nn.Module, inputs: Sequence[Value | None]
     ) -> str:
         """A new module and its first call; the name that it got."""
-        unique, number = name, 1
-        while unique in self.modules:
-            unique, number = f"{name}_{number}", number + 1
+        unique = self.names.new(name)
         self.modules[unique] = module.eval()
         self._record(unique, node, module, inputs)
         return unique
@@ -775,13 +869,8 @@ def _number(node: GraphNode, sizes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
 
 
 def _built(layer: Weighted) -> nn.Module:
-    """A layer, untrained.
-
-    Normalizations are those of TensorFlow's fused kernel, as in Keras 2; strides and dilations
-    may both be above 1, as in Keras 3.
-    """
-    keras = 2 if layer.class_name == "BatchNormalization" else 3
-    spec = LayerSpec(layer.class_name, "", layer.config, shapes_of(layer.values), keras)
+    """A layer, untrained."""
+    spec = LayerSpec(layer.class_name, "", layer.config, shapes_of(layer.values), layer.keras)
     module = BUILDERS[layer.class_name](spec)
     module.tf_spec = spec  # type: ignore[assignment]
     return module.eval()
@@ -794,6 +883,25 @@ def attribute_names_in_scope(names: Collection[str]) -> dict[str, str]:
         return attribute_names(names)
     short = {name.removeprefix(scope): name for name in names}
     return {short[name]: attribute for name, attribute in attribute_names(short).items()}
+
+
+def _holds(module: nn.Module, layer: Weighted) -> bool:
+    """Whether a layer's weights are those of a module: the same sources may have been scaled."""
+    weights = module.tf_weights()  # type: ignore[operator]
+    return all(torch.equal(one.to_tf(), layer.values[one.name].to(one.tensor)) for one in weights)
+
+
+def _is_weight(node: GraphNode, value: Tensor, source: Output | None) -> bool:
+    """Whether a constant, of which no file tells it, is what a network learns."""
+    if node.op in TABLES:
+        return source == node.inputs[0]
+    is_per_channel = bool(value.dim()) and value.shape[-1] == value.numel() > PICTURE_CHANNELS
+    return node.op in FILTERS or (node.op in PER_CHANNEL and is_per_channel)
+
+
+def _rank(value: Value) -> int:
+    """How many axes; -1 where that is not known."""
+    return -1 if value.shape is None else len(value.shape)
 
 
 def _layer_name(name: str) -> str:

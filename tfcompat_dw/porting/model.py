@@ -358,9 +358,7 @@ def _numbers(structure: Any) -> list[int]:
 
 
 def as_float(value: Tensor, module: nn.Module) -> Tensor:
-    """Integers as numbers of the type in which a module computes."""
-    if value.is_floating_point():
-        return value
+    """Numbers of the type in which a module computes, as Keras casts its inputs."""
     dtypes = [one.dtype for one in module.parameters() if one.is_floating_point()]
     return value.to(dtypes[0] if dtypes else torch.get_default_dtype())
 

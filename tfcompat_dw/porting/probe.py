@@ -13,16 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfcompat_dw.checkpoint.graph import GraphInput
 from tfcompat_dw.porting.layer import UnsupportedLayerError
 
 Shape = tuple[int | None, ...]
 MOST_ELEMENTS = 2**31
 """Of one tensor, with the small inputs that are tried here."""
 BATCHES = (2, 3)
-IMAGE_SIZES = ((224, 320), (256, 384), (64, 96), (513, 641))
-"""Pairs for open rows and columns."""
-LENGTHS = ((48_000, 64_000), (64, 96), (15_600, 31_200))
+IMAGE_SIZES = ((224, 1312), (256, 384), (64, 96), (513, 1281))
+"""Pairs for open rows and columns, far apart: what is one pixel in both is held for one always."""
+LENGTHS = ((48_000, 640_000), (64, 480), (15_600, 156_000))
 """Pairs for other open sizes: sound, words."""
 
 
@@ -45,11 +44,12 @@ class ShapesUnknownError(Exception):
     """The shape of a result depends on values."""
 
 
-def probe_of(given: GraphInput, shape: Shape, sizes: tuple[int, int], frees_batch: bool) -> Probe:
-    """Tensors of an input's shape, its open sizes filled in."""
-    dtype = getattr(torch, given.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise UnsupportedLayerError(f"it takes {given.dtype}, which PyTorch does not have")
+def probe_of(
+    dtype: torch.dtype, shape: Sequence[int | None], sizes: tuple[int, int], frees_batch: bool
+) -> Probe:
+    """Tensors of an input's shape, its open sizes filled in; floats as networks compute them."""
+    if dtype.is_floating_point:
+        dtype = torch.get_default_dtype()
     found = []
     for run in (0, 1):
         filled = [sizes[run] + 32 * place if n is None else n for place, n in enumerate(shape)]

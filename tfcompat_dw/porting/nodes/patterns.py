@@ -113,6 +113,10 @@ class Structure:
             return None
         return users[0]
 
+    def takes_trained(self, node: GraphNode) -> bool:
+        """Whether a variable that is trained is among the inputs, as it is."""
+        return any(one.node in self.graph.trainable for one in node.inputs)
+
     def operand(self, node: GraphNode, live: GraphNode) -> Tensor | None:
         """The known operand of a node whose other one is the result of ``live``."""
         if len(node.inputs) != 2:
@@ -197,14 +201,14 @@ def _after(
 ) -> list[GraphNode]:
     """A scale, a bias, and the way back from a batch of pieces, each once."""
     found: list[GraphNode] = []
-    channels = _channels(weighted, filter)
+    channels, rank = _channels(weighted, filter), _RANKS.get(weighted.op, filter.dim())
     wanted = {"bias", "scale"}
     if before is not None and before.op == _TO_BATCH:
         wanted.add("batch")
     node: GraphNode | None = weighted
     while node is not None and wanted:
         user = structure.only_user(node)
-        kind = None if user is None else _kind(structure, user, node, channels)
+        kind = None if user is None else _kind(structure, user, node, channels, rank)
         if user is None or kind not in wanted:
             break
         wanted -= {"bias", "scale"} if kind == "bias" else {kind}
@@ -213,17 +217,24 @@ def _after(
     return found
 
 
-def _kind(structure: Structure, user: GraphNode, live: GraphNode, channels: int) -> str | None:
+_RANKS = {"BatchMatMulV2": 2}
+"""Of a result, at the least, where it is not that of the filter."""
+
+
+def _kind(
+    structure: Structure, user: GraphNode, live: GraphNode, channels: int, rank: int
+) -> str | None:
     if user.op == _FROM_BATCH:
         return "batch" if user.inputs[0].node == live.name else None
     operand = structure.operand(user, live)
     if operand is None or not operand.is_floating_point():
         return None
-    if not _is_per_channel(operand, channels, live):
+    if operand.dim() > rank or not _is_per_channel(operand, channels, live):
         return None
     if user.op in ADDITIONS:
         return "bias"
-    return "scale" if user.op == "Mul" and operand.numel() == channels else None
+    is_scale = user.op == "Mul" and not structure.takes_trained(user)
+    return "scale" if is_scale else None
 
 
 def _channels(weighted: GraphNode, filter: Tensor) -> int:

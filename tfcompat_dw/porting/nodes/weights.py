@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,10 @@ class Weighted:
     values: Mapping[str, Tensor]
     """By TF's short names, in Keras' order and in TF's layouts."""
     sources: Mapping[str, Output]
-    """Which node each value is the result of."""
+    """Which node each value is the result of, or is made of."""
+    keras: int = 3
+    """Whose rules hold where those of Keras 2 and 3 differ: normalizations of TensorFlow's fused
+    kernel train as in Keras 2, those that are written out as in Keras 3."""
 
 
 Shape = tuple[int | None, ...] | None
@@ -249,11 +252,11 @@ def fused_normalization(node: GraphNode, known: Known) -> Weighted:
     values = {name: known[output].float() for name, output in sources.items()}
     epsilon = node.attributes.get("epsilon", 1e-4)
     axis = -1 if _is_last(node) else 1
-    return _normalization(values, sources, epsilon, axis)
+    return replace(_normalization(values, sources, epsilon, axis), keras=2)
 
 
-def written_out_normalization(found: Normalization, known: Known) -> Weighted:
-    """A batch normalization made of products and sums.
+def written_out_normalization(found: Normalization, known: Known, rank: int) -> Weighted:
+    """A batch normalization made of products and sums, of a tensor of this rank.
 
     Raises:
         NotALayerError: its parts are not one number per channel, the last axis.
@@ -267,7 +270,10 @@ def written_out_normalization(found: Normalization, known: Known) -> Weighted:
     sources = {name: output for name, output in parts.items() if output is not None}
     shapes = [known[output].shape for output in sources.values()]
     channels = shapes[-1].numel()
-    if any(shape.numel() != channels or list(shape[-1:]) != [channels] for shape in shapes):
+    if any(
+        shape.numel() != channels or list(shape[-1:]) != [channels] or len(shape) > rank
+        for shape in shapes
+    ):
         raise NotALayerError
     values = {name: known[output].flatten() for name, output in sources.items()}
     return _normalization(values, sources, float(known[found.epsilon]), -1)
