@@ -61,9 +61,11 @@ def port_model(
 ) -> PortedModel:
     """A trained TensorFlow network as a PyTorch module, without TensorFlow.
 
-    The module computes what TensorFlow computes, layer by layer, and trains like it: batch
-    normalizations with TensorFlow's epsilon, momentum and variance, layers with
-    ``trainable=False`` frozen.  Its ``state_dict`` has the layers' TensorFlow names.
+    The module computes what TensorFlow computes, layer by layer.  One that was a Keras model trains
+    like it, too: batch normalizations with its epsilon, momentum and variance, layers with
+    ``trainable=False`` frozen.  A graph does not tell the momentum, which is 0.99 then; those of
+    its weights are trained that the file says are, all of them where it has no variables.  The
+    ``state_dict`` has TensorFlow's names of layers and nodes.
 
     Args:
         path: a Keras model of any version (``.keras``, ``.h5``, ``.hdf5``; Sequential or
@@ -71,14 +73,15 @@ def port_model(
             ``.pbtxt``), a graph beside its checkpoint (``.meta``), ``.tflite``, or the
             ``model.json`` of TensorFlow.js.
         data_format: ``"channels_last"``: images are ``[n, h, w, c]``, as in TensorFlow.
-            ``"channels_first"``: those that go in and come out are ``[n, c, h, w]``.
+            ``"channels_first"``: those that go in and come out, that is all tensors of three to
+            five axes, are ``[n, c, h, w]``.
         layers: builders for classes of layers, or of a graph's operations, that this package does
             not have, or that are to be replaced: from the class' or operation's name to a function
             of a :class:`~tfcompat_dw.porting.layer.LayerSpec` that returns the module.  The
             variables of a layer are loaded if the module has ``tf_weights()``; the module of an
             operation is called with all of the operation's inputs, constants too.
         dtype: of the parameters; float32 if None.
-        signature: of a SavedModel, a TensorFlow.js or TFLite network with several.
+        signature: of a SavedModel or TFLite network with several.
         outputs: names of a graph's nodes whose results are wanted in the place of its own outputs.
         input_shapes: by the names of a graph's inputs, where the file does not say; None for sizes
             that may vary.
@@ -88,7 +91,8 @@ def port_model(
 
     Returns:
         The network in evaluation mode: ``print`` it to see its layers, ``.train()`` it to go on
-        training.
+        training.  It takes its inputs in the order of ``.inputs`` or by their names, and gives what
+        the Keras model gives; of a graph one tensor, or a dict of several by the names of outputs.
 
     Raises:
         PortError: layers or operations that cannot be carried over, all of them in one message; a
