@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output
-from tfcompat_dw.porting import PortError
+from tfcompat_dw.porting import PortError, graph_port
 from tfcompat_dw.porting.graph_port import port_graph
 from tfcompat_dw.porting.model import PortedModel
 from tfcompat_dw.porting.options import Options
@@ -151,3 +151,123 @@ def test_formulas_that_double_at_every_node_are_refused_before_they_grow() -> No
     assert ported(doubled(5), constants)(torch.zeros(1, 3)).shape == (3 * 2**5,)
     with pytest.raises(PortError, match=r"AddV2 'twice_8': a formula .* more than 256 numbers"):
         ported(doubled(60), constants)
+
+
+# ---- files that lie ------------------------------------------------------------------------------
+
+CONVOLUTION = {"strides": [1, 1, 1, 1], "padding": "VALID", "data_format": "NHWC"}
+FILTER = {"filter": torch.ones(1, 1, 3, 3)}
+LACKING: list[tuple[str, list[Spec]]] = [
+    ("Identity 'n': it has 0 inputs", [("n", "Identity", [], {})]),
+    ("Shape 'n': it has 0 inputs", [("n", "Shape", [], {"out_type": "int32"})]),
+    ("Sigmoid 'n': it has 0 inputs", [("n", "Sigmoid", [], {}), ("m", "Mul", ["x", "n"], {})]),
+    ("Add 'n': it has 1 inputs", [("n", "Add", ["x"], {})]),
+    ("Mul 'n': it has 3 inputs",
+     [("n", "Mul", ["x", "x", "x"], {}), ("m", "Add", ["n", "filter"], {})]),
+    ("Pad 'n': it has 1 inputs",
+     [("n", "Pad", ["x"], {}), ("m", "Conv2D", ["n", "filter"], CONVOLUTION)]),
+    ("Prelu 'n': it has 1 inputs", [("n", "Prelu", ["x"], {})]),
+    ("Conv2DBackpropInput 'n': it has 2 inputs",
+     [("n", "Conv2DBackpropInput", ["x", "filter"], CONVOLUTION)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "nodes"), LACKING, ids=[one[0].split()[0] for one in LACKING])
+def test_nodes_with_too_few_or_too_many_inputs_are_refused_by_name(
+    reason: str, nodes: list[Spec]
+) -> None:
+    """Before layers are looked for, which takes the inputs of several nodes."""
+    nodes = [*nodes, ("z", "Relu", [nodes[-1][0]], {})]
+    with pytest.raises(PortError, match=reason):
+        ported(nodes, FILTER, (None, 4, 4, 3))
+
+
+@pytest.mark.parametrize("end", ["relu:3", "constant:1", "shape:1", "same:1", "sum:1"])
+def test_results_that_no_node_has_are_refused_as_inputs_and_as_outputs(end: str) -> None:
+    nodes: list[Spec] = [
+        ("relu", "Relu", ["x"], {}),
+        ("shape", "Shape", ["x"], {"out_type": "int32"}),
+        ("places", "Where", ["x"], {}),
+        ("same", "Identity", ["places"], {}),
+        ("sum", "Add", ["constant", "constant"], {}),
+    ]
+    constants = {"constant": torch.ones(3)}
+    reason = f"'{end}' is a result that is not there"
+    with pytest.raises(PortError, match=f"output '{end}': {reason}"):
+        ported(nodes, constants, (None, 3), [end])
+    with pytest.raises(PortError, match=f"Neg 'z': {reason}"):
+        ported([*nodes, ("z", "Neg", [end], {})], constants, (None, 3))
+
+
+def test_nodes_that_repeat_one_number_share_the_room_for_what_is_made_of_constants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each makes 4 MB of nothing, and all together have 10; 4 for each byte of the file's."""
+    nodes: list[Spec] = [
+        ("sum", "AddN", [f"tile_{number}" for number in range(4)], {}),
+        ("z", "Add", ["x", "sum"], {}),
+    ]
+    tiles: list[Spec] = [
+        (f"tile_{number}", "Tile", ["constant", "count"], {}) for number in range(4)
+    ]
+    monkeypatch.setattr(graph_port, "MOST_MADE", 10 * 2**20)
+    repeated = {"constant": torch.ones(1), "count": i32(2**20)}
+    with pytest.raises(PortError, match="Tile 'tile_2': what the graph makes of constants alone"):
+        ported([*tiles, *nodes], repeated, (None, 2**20))
+    whole = {"constant": torch.ones(2**20), "count": i32(1)}
+    assert ported([*tiles, *nodes], whole, (1, 2**20))(torch.zeros(1, 2**20))[0, 5] == 4
+
+
+def test_other_views_of_constants_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter is read as the file has it, then its axes are permuted."""
+    monkeypatch.setattr(graph_port, "MOST_MADE", 0)
+    monkeypatch.setattr(graph_port, "MADE_OF_EACH", 0)
+    nodes: list[Spec] = [
+        ("turned", "Transpose", ["weights", "axes"], {}),
+        ("z", "MatMul", ["x", "turned"], {}),
+    ]
+    weights = torch.arange(12.0).reshape(4, 3)
+    model = ported(nodes, {"weights": weights, "axes": i32(1, 0)}, (None, 3))
+    assert torch.equal(model(torch.eye(3)), weights.T)
+
+
+def test_filters_of_a_dilation_are_no_larger_than_their_places_can_be_taken_one_by_one() -> None:
+    attributes = {"strides": [1, 1, 1, 1], "rates": [1, 1, 1, 1], "padding": "SAME"}
+    nodes: list[Spec] = [
+        ("filter", "Fill", ["dims", "zero"], {}),
+        ("z", "Dilation2D", ["x", "filter"], attributes),
+    ]
+    zero = scalar(0.0, torch.float32)
+    model = ported(nodes, {"dims": i32(5, 5, 1), "zero": zero}, (None, 4, 4, 1))
+    x = torch.arange(16.0).reshape(1, 4, 4, 1)
+    assert torch.equal(model(x), torch.full_like(x, 15))
+    for dims in (i32(32, 33, 1), i32(2**12, 2**12, 1)):
+        with pytest.raises(PortError, match=r"Dilation2D 'z': .*its filter has shape"):
+            ported(nodes, {"dims": dims, "zero": zero}, (None, 4, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [((None, 4097), "it has 4097 results"), ((None, None), "depends on the size of its input")],
+)
+def test_a_tensor_is_taken_apart_into_so_many_as_a_split_makes_and_no_more(
+    shape: Shape, reason: str
+) -> None:
+    nodes: list[Spec] = [
+        ("parts", "Unpack", ["x"], {"axis": 1, "num": 4097}),
+        ("z", "Relu", ["parts:1"], {}),
+    ]
+    with pytest.raises(PortError, match=f"Unpack 'parts': .*{reason}"):
+        ported(nodes, {}, shape)
+    assert ported(nodes, {}, (None, 4096))(torch.ones(2, 4096)).shape == (2,)
+
+
+def test_constants_that_repeat_one_number_are_not_taken_apart_without_end() -> None:
+    nodes: list[Spec] = [
+        ("many", "Fill", ["dims", "zero"], {}),
+        ("parts", "Unpack", ["many"], {"axis": 0, "num": 2**26}),
+        ("z", "Add", ["x", "parts"], {}),
+    ]
+    constants = {"dims": i32(2**26), "zero": scalar(0.0, torch.float32)}
+    with pytest.raises(PortError, match=f"it has {2**26} results"):
+        ported(nodes, constants)

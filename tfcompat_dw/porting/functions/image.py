@@ -23,6 +23,8 @@ MOST_PADDING = 2**15
 """Of one axis, before or after: a window that reaches further is no window."""
 MOST_WEIGHTS = 2**28
 """Of a matrix that resizes one axis."""
+MOST_TAPS = 2**10
+"""Of a filter whose places are taken one by one."""
 Padding = str | Sequence[Sequence[int]]
 """``SAME``, ``VALID``, or (before, after) of each axis of the image."""
 
@@ -148,6 +150,8 @@ def _dilation(
         (n - (k - 1) * d - 1) // s + 1
         for n, k, s, d in zip(image.shape[1:3], size, strides, rates, strict=True)
     ]
+    if not 0 < size[0] * size[1] <= MOST_TAPS:
+        raise ValueError(f"its filter has shape {tuple(filter.shape)}")
     best = None
     for row in range(size[0]):
         for column in range(size[1]):
@@ -157,8 +161,7 @@ def _dilation(
                 cells = cells.narrow(axis, start, (count - 1) * step + 1)
             one = cells[:, :: strides[0], :: strides[1]] + filter[row, column]
             best = one if best is None else torch.maximum(best, one)
-    if best is None:
-        raise ValueError(f"its filter has shape {tuple(filter.shape)}")
+    assert best is not None
     return best
 
 

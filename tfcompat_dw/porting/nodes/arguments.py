@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,22 +26,34 @@ MOST_SIZE = 2**31
 MOST_RANK = 16
 
 
-def takes(least: int, most: int | None, handler: Handler) -> Handler:
-    """The handler, called only with so many inputs (None: any number above) and known types."""
+@dataclass(frozen=True)
+class Taking:
+    """A handler that takes only so many inputs (None: any number above), of known types."""
 
-    def checked(call: NodeCall) -> Bound:
-        count = len(call.inputs)
-        if count < least or (most is not None and count > most):
+    least: int
+    most: int | None
+    handler: Handler
+
+    def check_count(self, count: int) -> None:
+        """Raises UnsupportedLayerError: the operation never has so many inputs."""
+        if count < self.least or (self.most is not None and count > self.most):
             raise UnsupportedLayerError(f"it has {count} inputs")
+
+    def __call__(self, call: NodeCall) -> Bound:
+        """What the handler says."""
+        self.check_count(len(call.inputs))
         for key in TYPE_ATTRIBUTES:
             value = call.attributes.get(key)
             if isinstance(value, str) and value not in DTYPES:
                 raise UnsupportedLayerError(
                     f"its type is {shown(value)}, and PyTorch has no tensors of that"
                 )
-        return handler(call)
+        return self.handler(call)
 
-    return checked
+
+def takes(least: int, most: int | None, handler: Handler) -> Taking:
+    """The handler, checked."""
+    return Taking(least, most, handler)
 
 
 def simple(function: str, count: int) -> Handler:

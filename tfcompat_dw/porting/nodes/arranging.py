@@ -72,7 +72,15 @@ def _stack(call: NodeCall) -> Bound:
 
 
 def _unstack(call: NodeCall) -> Bound:
-    return Bound("unstack", (operand(call, 0), whole(call, "axis", 0)))
+    """As many results as the axis has places; the node says how many that are, too."""
+    place, known = whole(call, "axis", 0), known_shape(call, 0)
+    is_there = known is not None and -len(known) <= place < len(known)
+    count = known[place] if known is not None and is_there else whole(call, "num", 0)
+    if count is None:
+        raise UnsupportedLayerError("how many results it has depends on the size of its input")
+    if not 0 <= count <= MOST_PARTS:
+        raise UnsupportedLayerError(f"it has {count} results")
+    return Bound("unstack", (operand(call, 0), place))
 
 
 def _split(call: NodeCall) -> Bound:
