@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tfcompat_dw.checkpoint.base import Checkpoint, TensorInfo
@@ -298,3 +299,117 @@ def test_what_is_asked_of_a_graph_that_is_not_there_is_refused_as_that(
     monkeypatch.setattr(port, "open_checkpoint", lambda _: Described(None))
     with pytest.raises(PortError, match="Keras description alone"):
         port.port_model("described", **asked)
+
+
+# ---- several operations in one node --------------------------------------------------------------
+
+
+def convolved(x: Tensor, kernel: Tensor) -> Tensor:
+    return F.conv2d(x.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), padding=1).permute(
+        0, 2, 3, 1
+    )
+
+
+def convolved_by_channel(x: Tensor, kernel: Tensor) -> Tensor:
+    weight = kernel.flatten(2).permute(2, 0, 1).unsqueeze(1)
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight, padding=1, groups=3)
+    return y.permute(0, 2, 3, 1)
+
+
+def normalized(y: Tensor, scale: Tensor, offset: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    return (y - mean) / torch.sqrt(variance + 1e-3) * scale + offset
+
+
+PARTS: dict[str, Any] = {
+    "BiasAdd": torch.add, "Add": torch.add, "Relu": torch.relu, "Relu6": F.relu6, "Elu": F.elu,
+    "Tanh": torch.tanh, "Sigmoid": torch.sigmoid, "GeluExact": F.gelu,
+    "GeluApproximate": lambda y: F.gelu(y, approximate="tanh"),
+    "LeakyRelu": lambda y: F.leaky_relu(y, 0.3), "FusedBatchNorm": normalized,
+    "Prelu": lambda y, alpha: torch.where(y > 0, y, alpha * y),
+}  # fmt: skip
+"""In PyTorch, of float64."""
+OF_PARTS = {"BiasAdd": ["a"], "Prelu": ["b"], "FusedBatchNorm": ["a", "b", "a", "b"], "Add": ["x"]}
+PRODUCTS: dict[str, tuple[tuple[int, ...], Any]] = {
+    "_FusedConv2D": ((3, 3, 3, 3), convolved),
+    "FusedDepthwiseConv2dNative": ((3, 3, 3, 1), convolved_by_channel),
+    "_FusedMatMul": ((3, 3), lambda x, matrix: x @ matrix.T),
+}
+FUSED_CASES = [
+    ("_FusedConv2D", ["BiasAdd", "Relu6"]),
+    ("_FusedConv2D", ["BiasAdd", "Add", "Relu"]),
+    ("_FusedConv2D", ["Add"]),
+    ("_FusedConv2D", ["FusedBatchNorm", "LeakyRelu"]),
+    ("_FusedConv2D", []),
+    ("FusedDepthwiseConv2dNative", ["BiasAdd", "Prelu"]),
+    ("_FusedMatMul", ["BiasAdd", "Tanh"]),
+    ("_FusedMatMul", ["BiasAdd", "GeluExact"]),
+    ("_FusedMatMul", ["BiasAdd", "GeluApproximate"]),
+    ("_FusedMatMul", ["BiasAdd", "Elu"]),
+    ("_FusedMatMul", ["BiasAdd", "Sigmoid"]),
+]
+
+
+@pytest.mark.parametrize("within_a_map", [False, True])
+@pytest.mark.parametrize(("op", "parts"), FUSED_CASES)
+def test_a_fused_node_is_its_parts_one_after_the_other(
+    op: str, parts: list[str], within_a_map: bool
+) -> None:
+    kernel, product = PRODUCTS[op]
+    shape = (3,) if len(kernel) == 2 else (5, 4, 3)
+    numbers = {"k": drawn(*kernel), "a": drawn(3, seed=1), "b": drawn(3, seed=2) ** 2}
+    operands = [one for part in parts for one in OF_PARTS.get(part, [])]
+    given = {"fused_ops": parts, "epsilon": 1e-3, "leakyrelu_alpha": 0.3, "transpose_b": True}
+    nodes = [node("y", op, "x", "k", *operands, **SAME, **given)]
+    made = graph(nodes, numbers, "y", shape=(2, *shape))
+    x = drawn(2, *shape, seed=3).double()
+    if within_a_map:
+        nodes = [node("map", "MapFn", "x", body=made, mapped=1)]
+        made, x = graph(nodes, {}, "map", shape=(None, 2, *shape)), x[None]
+    values = {name: one.double() for name, one in {**numbers, "x": x.reshape(2, *shape)}.items()}
+    y = product(values["x"], values["k"])
+    for part in parts:
+        y = PARTS[part](y, *(values[name] for name in OF_PARTS.get(part, [])))
+    found = ported(made).double()(x)
+    torch.testing.assert_close(found.reshape(2, *shape), y, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["Identity", "Relu"])
+@pytest.mark.parametrize("side", [[], ["x"]])
+def test_a_normalization_with_an_addition_and_an_activation_is_taken_apart(
+    mode: str, side: list[str]
+) -> None:
+    given = {"epsilon": 1e-3, "is_training": False, "data_format": "NHWC", "activation_mode": mode}
+    nodes = [node("y", "_FusedBatchNormEx", "x", "a", "b", "a", "b", *side, **given)]
+    numbers = {"a": drawn(3, seed=1), "b": drawn(3, seed=2) ** 2}
+    x = drawn(2, 5, 4, 3).double()
+    expected = normalized(x, *(numbers[name].double() for name in "abab")) + len(side) * x
+    expected = torch.relu(expected) if mode == "Relu" else expected
+    model = ported(graph(nodes, numbers, "y")).double()
+    torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
+    assert "BatchNormalization" in str(model)
+
+
+def test_fused_nodes_that_cannot_be_taken_apart_are_all_listed_with_the_reason() -> None:
+    body = graph([node("y", "_FusedConv2D", "x", fused_ops=["Odd"])], {}, "y", shape=(5, 4, 3))
+    nodes = [
+        node("none", "_FusedConv2D", "x", "k", fused_ops=["BiasAdd"]),
+        node("over", "_FusedMatMul", "x", "k", "k"),
+        node("many", "FusedConv2D", "x", "k", fused_ops=["Relu"] * 1000),
+        node("batch", "_FusedBatchNormEx", "x", "k", "k", "k", "k"),
+        node("mode", "_FusedBatchNormEx", *"xkkkk", is_training=False, activation_mode="Odd"),
+        node("map", "MapFn", "x", body=body, mapped=1),
+    ]
+    names = [one.name for one in nodes]
+    with pytest.raises(PortError) as caught:
+        ported(graph(nodes, {"k": drawn(3)}, *names))
+    reasons = [
+        "'none' (its BiasAdd has no operand)",
+        "'over' (its fused_ops [] leave an input over)",
+        "'many' (its fused_ops are [",
+        "'batch' (it takes the statistics of its batch)",
+        "'mode' (its activation_mode is 'Odd')",
+        "'y' (its fused_ops contain 'Odd')",
+    ]
+    for reason in reasons:
+        assert reason in str(caught.value)
+    assert len(str(caught.value)) < 2000

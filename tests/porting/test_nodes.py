@@ -1134,39 +1134,6 @@ def test_a_transposed_convolution_with_dilation_is_the_gradient_of_the_convoluti
     np.testing.assert_allclose(found, x.grad, rtol=0, atol=24 * 9 * np.finfo(np.float32).eps)
 
 
-FUSED = [
-    ("_FusedConv2D", "Conv2D", (3, 3, 2, 4), ["BiasAdd", "Relu6"]),
-    ("_FusedConv2D", "Conv2D", (3, 3, 2, 4), ["FusedBatchNorm", "LeakyRelu"]),
-    ("FusedDepthwiseConv2dNative", "DepthwiseConv2dNative", (3, 3, 2, 2), ["BiasAdd", "Prelu"]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("op", "plain", "kernel", "steps"), FUSED)
-def test_a_fused_node_is_its_nodes_one_after_the_other(op, plain, kernel, steps):
-    x, filter, vector = floats(1, (1, 6, 5, 2)), floats(2, kernel), floats(3, (4,), 0.1, 2)
-    given = {"strides": [1, 1, 1, 1], "padding": "SAME"}
-    y, rest = run_here(plain, [x, filter], given), []
-    for step in steps:
-        if step == "FusedBatchNorm":
-            rest += [vector] * 4
-            norm = {"is_training": False, "epsilon": 1e-3}
-            y = run_here("FusedBatchNormV3", [y, *[vector] * 4], norm)
-        else:
-            operands = [vector] if step in ("BiasAdd", "Prelu") else []
-            rest += operands
-            y = run_here(step, [y, *operands], {})
-    fused = {**given, "fused_ops": steps, "epsilon": 1e-3, "leakyrelu_alpha": 0.2}
-    np.testing.assert_array_equal(run_here(op, [x, filter, *rest], fused), y)
-
-
-def test_a_fused_product_is_its_nodes_one_after_the_other():
-    x, matrix, bias = floats(1, (3, 4)), floats(2, (5, 4)), floats(3, (5,))
-    given = {"fused_ops": ["BiasAdd", "Tanh"], "transpose_b": True}
-    found = run_here("_FusedMatMul", [x, matrix, bias], given)
-    expected = (torch.from_numpy(x) @ torch.from_numpy(matrix).T + torch.from_numpy(bias)).tanh()
-    np.testing.assert_array_equal(found, expected)
-
-
 # ---- numbers of few bits -------------------------------------------------------------------------
 
 
@@ -1587,8 +1554,6 @@ BAD = [
     ("StridedSlice", (LIVE, *[torch.tensor([0])] * 2, torch.tensor([0])), {}, "step"),
     ("Cast", (LIVE,), {"DstT": "qint8"}, "qint8"),
     ("Einsum", (LIVE,), {"equation": "__import__"}, "equation"),
-    ("_FusedConv2D", (LIVE, LIVE), {"strides": [1] * 4, "padding": "SAME", "fused_ops": ["Magic"]},
-     "'Magic'"),
     ("MatrixDiagV3", (LIVE, *[torch.tensor(1)] * 3, LIVE), {}, "main diagonal"),
     ("FakeQuantize", (LIVE,), {"scale": [0.0], "zero_point": [0], "dtype": "int8"}, "scale is"),
 ]  # fmt: skip
@@ -1607,7 +1572,7 @@ JUNK = st.one_of(
 )  # fmt: skip
 KEYS = ["T", "axis", "keep_dims", "strides", "ksize", "padding", "dilations", "data_format", "DstT",
         "equation", "block_size", "num_split", "begin_mask", "new_axis_mask", "epsilon", "mode",
-        "fused_ops", "boundaries", "scale", "dtype", "batch_dims", "output_type"]  # fmt: skip
+        "boundaries", "scale", "dtype", "batch_dims", "output_type"]  # fmt: skip
 VALUES = st.one_of(
     st.just(LIVE),
     st.lists(st.integers(-(2**62), 2**62), max_size=4).map(torch.tensor),

@@ -153,44 +153,6 @@ def _fused_batch_norm(
     return [y.to(x.dtype), mean, unbiased, mean, variance, mean.new_empty(0)]
 
 
-def _normalized(x: Tensor, *rest: Any) -> Tensor:
-    return _fused_batch_norm(x, *rest)[0]
-
-
-def _prelu(x: Tensor, alpha: Array) -> Tensor:
-    return torch.where(x > 0, x, x * as_tensor(alpha, x))
-
-
-_BASES: dict[str, Callable[..., Tensor]] = {
-    "convolution": _convolution,
-    "depthwise_convolution": _depthwise_convolution,
-    "matmul": _matmul,
-    "normalized": _normalized,
-}
-_STEPS: dict[str, Callable[..., Tensor]] = {
-    "BiasAdd": _bias_add,
-    "Add": torch.add,
-    "Relu": F.relu,
-    "Relu6": F.relu6,
-    "Elu": F.elu,
-    "LeakyRelu": F.leaky_relu,
-    "Sigmoid": torch.sigmoid,
-    "Tanh": torch.tanh,
-    "GeluExact": F.gelu,
-    "GeluApproximate": lambda x: F.gelu(x, approximate="tanh"),
-    "Prelu": _prelu,
-    "FusedBatchNorm": _normalized,
-}
-
-
-def _fused(base: str, args: Sequence[Any], steps: Sequence[Sequence[Any]]) -> Tensor:
-    """A function, and what Grappler put into the same node: a name and arguments each."""
-    x = _BASES[base](*args)
-    for name, *rest in steps:
-        x = _STEPS[name](x, *rest)
-    return x
-
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "matmul": _matmul,
     "einsum": _einsum,
@@ -199,5 +161,4 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "transposed_convolution": _transposed_convolution,
     "depthwise_convolution": _depthwise_convolution,
     "fused_batch_norm": _fused_batch_norm,
-    "fused": _fused,
 }

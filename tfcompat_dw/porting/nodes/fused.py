@@ -2,79 +2,152 @@
 
 ``_FusedConv2D`` and the like (``tensorflow/core/ops/nn_ops.cc``) have a list ``fused_ops``; what
 those take beside the result follows the filter.  TensorFlow.js writes some without the underscore.
+``_FusedBatchNormEx`` adds its sixth input, if it has one, and has an ``activation_mode``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tfcompat_dw.checkpoint.graph import Graph, GraphNode, Output
+from tfcompat_dw.porting.config import shown
 from tfcompat_dw.porting.layer import UnsupportedLayerError
 
-WHOLE = {
-    "_FusedConv2D": "Conv2D",
-    "FusedConv2D": "Conv2D",
-    "_FusedDepthwiseConv2dNative": "DepthwiseConv2dNative",
-    "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative",
-    "_FusedMatMul": "MatMul",
-    "FusedMatMul": "MatMul",
-}
-"""What they begin with."""
-WITH_OPERAND = {"BiasAdd": 1, "Prelu": 1, "FusedBatchNorm": 4}
-"""How many inputs a part takes beside the result before it."""
-WITHOUT = ("Relu", "Relu6", "Elu", "LeakyRelu", "Tanh", "Sigmoid")
+MAP = "MapFn"
+"""A node with a graph of its own, ``body``."""
+MOST_PARTS = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """A node without a name: what it takes beside the result of the one before it."""
+
+    op: str
+    operands: Sequence[Output] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unfused(graph: Graph, kept: Collection[str] = ()) -> Graph:
-    """The graph without such nodes; the last part keeps the node's name.
+    """The graph, and those in it, without such nodes; the last part keeps the node's name.
+
+    Those that cannot be taken apart remain, and :attr:`Graph.refused` says why.
 
     Args:
         graph: what may have some.
         kept: kinds of nodes that stay in any case.
-
-    Raises:
-        UnsupportedLayerError: a part is none that is known, or its inputs are not there.
     """
     nodes: dict[str, GraphNode] = {}
+    refused = dict(graph.refused)
     for node in graph.nodes.values():
-        is_taken_apart = node.op in WHOLE and node.op not in kept
-        for part in _parts(node, graph.nodes) if is_taken_apart else [node]:
-            nodes[part.name] = part
-    return replace(graph, nodes=nodes)
+        parts = [node]
+        if node.op == MAP:
+            body = unfused(node.attributes["body"], kept)
+            refused |= body.refused
+            parts = [replace(node, attributes={**node.attributes, "body": body})]
+        elif node.op in TAKEN_APART and node.op not in kept:
+            try:
+                parts = _named(TAKEN_APART[node.op](node), node.name, graph.nodes)
+            except UnsupportedLayerError as error:
+                refused[node.name] = str(error)
+        nodes |= {part.name: part for part in parts}
+    return replace(graph, nodes=nodes, refused=refused)
 
 
-def _parts(node: GraphNode, nodes: Mapping[str, GraphNode]) -> Iterator[GraphNode]:
-    fused = node.attributes.get("fused_ops")
-    kinds = [str(kind) for kind in fused] if isinstance(fused, (list, tuple)) else []
-    operands = list(node.inputs[2:])
-    names = _names(node.name, kinds, nodes)
-    yield GraphNode(names[0], WHOLE[node.op], node.inputs[:2], node.attributes)
-    for number, kind in enumerate(kinds):
-        taken = WITH_OPERAND.get(kind, 0)
-        if kind not in (*WITH_OPERAND, *WITHOUT) or taken > len(operands):
-            raise UnsupportedLayerError(f"its parts are {kinds!r}, with {len(node.inputs)} inputs")
-        inputs = (Output(names[number]), *operands[:taken])
-        del operands[:taken]
-        yield GraphNode(names[number + 1], kind, inputs, _attributes(kind, node))
-
-
-def _attributes(kind: str, node: GraphNode) -> dict[str, object]:
-    """Of a part, under the names that it has on its own."""
-    found: dict[str, object] = {"data_format": node.attributes.get("data_format")}
-    if kind == "LeakyRelu":
-        found["alpha"] = node.attributes.get("leakyrelu_alpha", 0.2)
-    if kind == "FusedBatchNorm":
-        found |= {"epsilon": node.attributes.get("epsilon", 1e-4), "is_training": False}
+def _named(parts: Sequence[Part], name: str, nodes: Mapping[str, GraphNode]) -> list[GraphNode]:
+    """One after the other, under names that no other node has."""
+    found: list[GraphNode] = []
+    taken: set[str] = set()
+    for number, part in enumerate(parts):
+        own = name if number == len(parts) - 1 else f"{name}/{part.op}"
+        while own != name and (own in nodes or own in taken):
+            own += "_"
+        taken.add(own)
+        before = [Output(found[-1].name)] if found else []
+        found.append(GraphNode(own, part.op, (*before, *part.operands), part.attributes))
     return found
 
 
-def _names(name: str, kinds: list[str], nodes: Mapping[str, GraphNode]) -> list[str]:
-    """Of the parts: none that another node has."""
-    found = []
-    for kind in ["conv", *kinds][: len(kinds)]:
-        candidate = f"{name}/{kind}"
-        while candidate in nodes or candidate in found:
-            candidate += "_"
-        found.append(candidate)
-    return [*found, name]
+# ---- products ------------------------------------------------------------------------------------
+
+Fuse = Callable[[GraphNode], list[Part]]
+
+
+def _none(node: GraphNode) -> dict[str, Any]:
+    return {}
+
+
+def _format(node: GraphNode) -> dict[str, Any]:
+    return {"data_format": node.attributes.get("data_format")}
+
+
+def _slope(node: GraphNode) -> dict[str, Any]:
+    return {"alpha": node.attributes.get("leakyrelu_alpha", 0.2)}
+
+
+def _normalization(node: GraphNode) -> dict[str, Any]:
+    epsilon = node.attributes.get("epsilon", 1e-4)
+    return {**_format(node), "epsilon": epsilon, "is_training": False}
+
+
+KINDS: Mapping[str, tuple[str, int, Callable[[GraphNode], dict[str, Any]]]] = {
+    "BiasAdd": ("BiasAdd", 1, _format),
+    "Add": ("AddV2", 1, _none),
+    "Prelu": ("Prelu", 1, _none),
+    "FusedBatchNorm": ("FusedBatchNorm", 4, _normalization),
+    "LeakyRelu": ("LeakyRelu", 0, _slope),
+    "GeluExact": ("Gelu", 0, lambda _: {"approximate": False}),
+    "GeluApproximate": ("Gelu", 0, lambda _: {"approximate": True}),
+    **{op: (op, 0, _none) for op in ("Relu", "Relu6", "Elu", "Tanh", "Sigmoid")},
+}
+"""What ``fused_ops`` may hold: the operation, how many operands it takes, its attributes."""
+
+
+def _product(op: str) -> Fuse:
+    def parts(node: GraphNode) -> list[Part]:
+        fused = node.attributes.get("fused_ops")
+        kinds = list(fused) if isinstance(fused, (list, tuple)) else []
+        if len(kinds) > MOST_PARTS or not all(isinstance(kind, str) for kind in kinds):
+            raise UnsupportedLayerError(f"its fused_ops are {shown(kinds)}")
+        found, operands = [Part(op, node.inputs[:2], node.attributes)], list(node.inputs[2:])
+        for kind in kinds:
+            if kind not in KINDS:
+                raise UnsupportedLayerError(f"its fused_ops contain {shown(kind)}")
+            name, count, attributes = KINDS[kind]
+            if len(operands) < count:
+                raise UnsupportedLayerError(f"its {kind} has no operand")
+            found.append(Part(name, operands[:count], attributes(node)))
+            del operands[:count]
+        if operands:
+            raise UnsupportedLayerError(f"its fused_ops {shown(kinds)} leave an input over")
+        return found
+
+    return parts
+
+
+def _normalized(node: GraphNode) -> list[Part]:
+    """One result, which anything takes: without the batch's statistics."""
+    mode = node.attributes.get("activation_mode", "Identity")
+    if len(node.inputs) not in (5, 6):
+        raise UnsupportedLayerError(f"it has {len(node.inputs)} inputs")
+    if node.attributes.get("is_training", True):
+        raise UnsupportedLayerError("it takes the statistics of its batch")
+    if mode not in ("Identity", "Relu"):
+        raise UnsupportedLayerError(f"its activation_mode is {shown(mode)}")
+    return [
+        Part("FusedBatchNormV3", node.inputs[:5], node.attributes),
+        *(Part("AddV2", [one]) for one in node.inputs[5:]),
+        *([Part("Relu")] if mode == "Relu" else []),
+    ]
+
+
+TAKEN_APART: Mapping[str, Fuse] = {
+    "_FusedConv2D": _product("Conv2D"),
+    "FusedConv2D": _product("Conv2D"),
+    "_FusedDepthwiseConv2dNative": _product("DepthwiseConv2dNative"),
+    "FusedDepthwiseConv2dNative": _product("DepthwiseConv2dNative"),
+    "_FusedMatMul": _product("MatMul"),
+    "FusedMatMul": _product("MatMul"),
+    "_FusedBatchNormEx": _normalized,
+}

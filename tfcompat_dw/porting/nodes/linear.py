@@ -18,7 +18,6 @@ from tfcompat_dw.porting.nodes.arguments import (
     shape,
     spatial,
     takes,
-    text,
 )
 from tfcompat_dw.porting.nodes.call import Bound, NodeCall
 
@@ -90,58 +89,6 @@ def _fused_batch_norm(call: NodeCall) -> Bound:
     return Bound("fused_batch_norm", operands(call, 5), kwargs)
 
 
-def _fused_batch_norm_with_activation(call: NodeCall) -> Bound:
-    """Grappler's ``_FusedBatchNormEx``: one result that anything takes."""
-    if flag(call, "is_training", True):
-        raise UnsupportedLayerError("it takes the statistics of its batch")
-    args = [*operands(call, 5), real(call, "epsilon", 1e-4), False, channels_last(call)]
-    kind = text(call, "activation_mode", "Identity", "Identity", "Relu")
-    steps: list[list[Any]] = [["Add", one] for one in operands(call, None, 5)]
-    return Bound("fused", ("normalized", args, [*steps, *([["Relu"]] if kind == "Relu" else [])]))
-
-
-# ---- several functions in one node ---------------------------------------------------------------
-
-_ACTIVATIONS = ("Relu", "Relu6", "Elu", "Sigmoid", "Tanh", "GeluExact", "GeluApproximate")
-
-
-def _fused(call: NodeCall) -> Bound:
-    """``fused_ops`` follow the product; their operands follow its own."""
-    if "MatMul" in call.op:
-        turned = [flag(call, "transpose_a"), flag(call, "transpose_b")]
-        base, args = "matmul", [*operands(call, 2), *turned]
-    elif "Depthwise" in call.op:
-        base, args = "depthwise_convolution", [*operands(call, 2), *_depthwise_windows(call)]
-    else:
-        base = "convolution"
-        args = [*operands(call, 2), *_windows(call, 2), channels_last(call)]
-    return Bound("fused", (base, args, _steps(call)))
-
-
-def _steps(call: NodeCall) -> list[list[Any]]:
-    names = call.attributes.get("fused_ops") or []
-    if not isinstance(names, (list, tuple)):
-        raise UnsupportedLayerError(f"its fused_ops are {shown(names)}")
-    rest = list(operands(call, None, 2))
-    is_last = "MatMul" in call.op or channels_last(call)
-    steps: list[list[Any]] = []
-    for name in names:
-        count = {"BiasAdd": 1, "Add": 1, "Prelu": 1, "FusedBatchNorm": 4}.get(name, 0)
-        taken, rest = rest[:count], rest[count:]
-        if len(taken) < count:
-            raise UnsupportedLayerError(f"its {name} has no operand")
-        if name == "BiasAdd":
-            taken.append(is_last)
-        elif name == "FusedBatchNorm":
-            taken += [real(call, "epsilon", 1e-4), False, is_last]
-        elif name == "LeakyRelu":
-            taken.append(real(call, "leakyrelu_alpha", 0.2))
-        elif not count and name not in _ACTIVATIONS:
-            raise UnsupportedLayerError(f"its fused_ops contain {shown(name)}")
-        steps.append([name, *taken])
-    return steps
-
-
 HANDLERS: Table = {
     "MatMul": takes(2, 2, _matmul),
     "BatchMatMul": takes(2, 2, _matmul),
@@ -158,10 +105,4 @@ HANDLERS: Table = {
     "FusedBatchNorm": takes(5, 5, _fused_batch_norm),
     "FusedBatchNormV2": takes(5, 5, _fused_batch_norm),
     "FusedBatchNormV3": takes(5, 5, _fused_batch_norm),
-    "_FusedBatchNormEx": takes(5, 6, _fused_batch_norm_with_activation),
-    **{
-        op: takes(2, None, _fused)
-        for op in ("_FusedConv2D", "_FusedMatMul", "FusedDepthwiseConv2dNative",
-                   "_FusedDepthwiseConv2dNative", "FusedConv2D", "FusedMatMul")
-    },
-}  # fmt: skip
+}
