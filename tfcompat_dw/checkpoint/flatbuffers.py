@@ -63,11 +63,6 @@ class Table:
         self._vtable = position - buffer.number(position, "int32")
         self._end = buffer.number(self._vtable, "uint16")
 
-    @property
-    def position(self) -> int:
-        """Where it begins: the same table is at the same place."""
-        return self._position
-
     def _field(self, slot: int) -> int:
         """Where a field is; 0 where it is not."""
         entry = 4 + 2 * slot

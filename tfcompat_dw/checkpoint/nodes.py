@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcompat_dw.checkpoint.base import CheckpointError
-from tfcompat_dw.checkpoint.schemas import MESSAGES, data_type, parse, text
+from tfcompat_dw.checkpoint.schemas import MESSAGES, data_type, text
 
 MOST_NODES = 200_000
 """Of one graph, once functions are written out; the largest known networks have a tenth of it."""
@@ -418,8 +418,3 @@ def _count(node: Node, number: bytes, types: bytes) -> int:
 
 def _readable_text(value: bytes) -> str:
     return value.decode(errors="replace")
-
-
-def parsed_graph(data: bytes | memoryview, path: Path) -> Any:
-    """A ``GraphDef`` out of its bytes."""
-    return parse(MESSAGES["GraphDef"], data, path, "")

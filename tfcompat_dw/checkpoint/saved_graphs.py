@@ -26,7 +26,7 @@ from tfcompat_dw.checkpoint.frames import library_of
 from tfcompat_dw.checkpoint.graph import Graph
 from tfcompat_dw.checkpoint.graph_def import trained_variables
 from tfcompat_dw.checkpoint.inline import CALLS, FED, MAIN, VARIABLES, Inliner, Place
-from tfcompat_dw.checkpoint.nodes import Body, Node, open_shape
+from tfcompat_dw.checkpoint.nodes import Body, open_shape
 from tfcompat_dw.checkpoint.schemas import data_type, text
 from tfcompat_dw.checkpoint.variable_values import VariableValues, fits
 
@@ -42,7 +42,6 @@ class _Ends:
     inliner: Inliner
     entries: list[Entry] = field(default_factory=list)
     outputs: dict[str, Place] = field(default_factory=dict)
-    saved_constants: dict[str, Node] = field(default_factory=dict)
 
 
 class SavedGraphs:

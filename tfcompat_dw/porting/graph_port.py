@@ -494,10 +494,6 @@ class _GraphPort:
     def _is_known(self, node: GraphNode) -> bool:
         return Output(node.name) in self.known
 
-    def _shape(self, output: Output) -> Shape | None:
-        value = self._value(output)
-        return value.shape if isinstance(value, Live) else tuple(value.shape)
-
     # -- one node
 
     def _visit(self, node: GraphNode, pattern: Pattern | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tfcompat_dw.checkpoint.graph import GraphNode, Output
 from tfcompat_dw.porting.layer import UnsupportedLayerError
-from tfcompat_dw.porting.nodes.patterns import ADDITIONS, Chain, Normalization
+from tfcompat_dw.porting.nodes.patterns import Chain, Normalization
 
 CHANNELS_LAST = ("NHWC", "NDHWC", None)
 CHANNELS_FIRST = ("NCHW", "NCDHW")
@@ -209,7 +209,7 @@ def _dense(node: GraphNode, known: Known, shape: Shape) -> Weighted:
 
 
 def _with_channels(layer: Weighted, chain: Chain, known: Known) -> Weighted:
-    """The scale that follows goes into the kernel, what is added becomes the bias."""
+    """The scale that follows goes into the kernel, what is added after it becomes the bias."""
     values, sources, config = dict(layer.values), dict(layer.sources), dict(layer.config)
     previous = chain.weighted.name
     for node in chain.after:
@@ -218,9 +218,7 @@ def _with_channels(layer: Weighted, chain: Chain, known: Known) -> Weighted:
             operand = known[other].flatten()
             if node.op == "Mul":
                 values["kernel"] = _scaled(values["kernel"], operand, layer.class_name)
-            if node.op == "Mul" and "bias" in values:
-                values["bias"] = values["bias"] * operand
-            if node.op in ADDITIONS:
+            else:
                 values["bias"], sources["bias"] = operand, other
                 config["use_bias"] = True
         previous = node.name
@@ -316,8 +314,3 @@ def small_list(value: Tensor) -> Any:
 def shapes_of(values: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Of a layer's variables."""
     return {name: tuple(value.shape) for name, value in values.items()}
-
-
-def names_of(sequence: Sequence[GraphNode]) -> list[str]:
-    """Of nodes."""
-    return [node.name for node in sequence]
