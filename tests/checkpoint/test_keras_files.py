@@ -561,6 +561,11 @@ def small_weights(tmp_path: Path) -> bytes:
 
 ARCHIVES: dict[str, tuple[dict[str, bytes], int, str]] = {
     "no config": ({"x": b""}, zipfile.ZIP_STORED, "config.json: missing"),
+    "networks of another kind": (
+        {"face.tflite": b"", "x": b""},
+        zipfile.ZIP_STORED,
+        "a zip archive with 'face.tflite': unpack it and open that",
+    ),
     "no weights": ({"config.json": b"{}"}, zipfile.ZIP_STORED, "model.weights.h5: missing"),
     "a bomb": (
         {"config.json": b"{}", "model.weights.h5": bytes(2**28)},

@@ -24,6 +24,8 @@ RATIO = 100
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 SHARDS = "model.weights.json"
+GRAPHS = (".tflite", ".pb", "model.json", ".h5", ".hdf5", ".keras")
+"""Other files of networks, which archives of other kinds have in them."""
 
 
 class KerasShards(Checkpoint):
@@ -103,7 +105,7 @@ class KerasArchive(KerasShards):
         Checkpoint.__init__(self, path)
         self._read = _Folder(path) if path.is_dir() else _Zip(path)
         if not self._read.has(CONFIG):
-            raise CheckpointError(path, CONFIG, "missing: this is no .keras file")
+            raise CheckpointError(path, CONFIG, f"missing: {self._read.other_kind()}")
         self._open(self._weight_files())
 
     def _weight_files(self) -> list[str]:
@@ -135,6 +137,9 @@ class _Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def other_kind(self) -> str:
+        return "this is no folder of a Keras model"
+
     def has(self, name: str) -> bool:
         return (self.path / name).is_file()
 
@@ -163,6 +168,13 @@ class _Zip:
 
     def has(self, name: str) -> bool:
         return name in self._entries
+
+    def other_kind(self) -> str:
+        """What this may be if it is no Keras archive, such as MediaPipe's ``.task``."""
+        networks = [repr(name) for name in self._entries if name.endswith(GRAPHS)][:3]
+        if not networks:
+            return "this is no .keras file"
+        return f"a zip archive with {', '.join(networks)}: unpack it and open that"
 
     def mapped(self, name: str) -> MappedFile:
         """A member that is stored as it is comes as a part of the map."""
