@@ -162,7 +162,7 @@ def inspect(
 
 def description(checkpoint: Checkpoint, tensors: bool) -> dict[str, object]:
     """What ``inspect --json`` prints."""
-    from tfcompat_dw.porting.describe import described_ends, described_layers
+    from tfcompat_dw.porting.describe import described
 
     names = checkpoint.variable_names()
     infos = {key: checkpoint.info(key) for key in checkpoint}
@@ -173,8 +173,7 @@ def description(checkpoint: Checkpoint, tensors: bool) -> dict[str, object]:
         "parameters": sum(
             info.elements for info in infos.values() if info.dtype.startswith(("float", "bfloat"))
         ),
-        **described_ends(checkpoint),
-        "layers": described_layers(checkpoint),
+        **described(checkpoint),
     }
     if tensors:
         result["tensors"] = [

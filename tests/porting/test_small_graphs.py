@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from torch import Tensor
 
 from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output
 from tfcompat_dw.porting import PortError, graph_port
+from tfcompat_dw.porting.describe import described
 from tfcompat_dw.porting.graph_port import port_graph
-from tfcompat_dw.porting.model import PortedModel
+from tfcompat_dw.porting.model import PortedModel, attribute_names
 from tfcompat_dw.porting.options import Options
 
 Spec = tuple[str, str, Sequence[str], Mapping[str, Any]]
@@ -238,7 +241,7 @@ def test_filters_of_a_dilation_are_no_larger_than_their_places_can_be_taken_one_
         ("z", "Dilation2D", ["x", "filter"], attributes),
     ]
     zero = scalar(0.0, torch.float32)
-    model = ported(nodes, {"dims": i32(5, 5, 1), "zero": zero}, (None, 4, 4, 1))
+    model = ported(nodes, {"dims": i32(7, 7, 1), "zero": zero}, (None, 4, 4, 1))
     x = torch.arange(16.0).reshape(1, 4, 4, 1)
     assert torch.equal(model(x), torch.full_like(x, 15))
     for dims in (i32(32, 33, 1), i32(2**12, 2**12, 1)):
@@ -271,3 +274,64 @@ def test_constants_that_repeat_one_number_are_not_taken_apart_without_end() -> N
     constants = {"dims": i32(2**26), "zero": scalar(0.0, torch.float32)}
     with pytest.raises(PortError, match=f"it has {2**26} results"):
         ported(nodes, constants)
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def test_names_that_become_the_same_attribute_are_numbered_each_in_one_step() -> None:
+    names = ["".join(one) for one in product("-./+", repeat=7)]
+    attributes = attribute_names(names)
+    assert list(attributes) == names
+    assert list(attributes.values()) == ["__", *(f"___{number}" for number in range(1, len(names)))]
+
+
+def test_layers_of_one_scope_get_numbers() -> None:
+    names = ["a/Conv2D", "a/Conv2D_1", "a/Conv2D_2", "a_1/Conv2D"]
+    nodes: list[Spec] = [
+        (name, "Conv2D", [before, f"{name}/filter"], CONVOLUTION)
+        for before, name in pairwise(["x", *names])
+    ]
+    filters = {f"{name}/filter": torch.full((1, 1, 1, 1), value)
+               for name, value in zip(names, (2.0, 3.0, 5.0, 7.0), strict=True)}  # fmt: skip
+    model = ported(nodes, filters, (None, 4, 4, 1), [names[-1]])
+    assert [name for name, _ in model.named_children()] == ["a", "a_1", "a_2", "a_1_1"]
+    assert model(torch.ones(1, 4, 4, 1))[0, 0, 0, 0] == 2 * 3 * 5 * 7
+
+
+class Counted(dict[str, Tensor]):
+    """Constants, and how often they were read."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__(values)
+        self.reads = Counter[str]()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.reads[name] += 1
+        return super().__getitem__(name)
+
+
+def test_inspect_builds_a_graph_once_and_reads_a_constant_once_however_many_take_it() -> None:
+    sums: list[Spec] = [(f"z_{number}", "Add", ["x", "table"], {}) for number in range(5)]
+    table = Counted({"table": torch.ones(2, 3)})
+    graph = replace(graph_of(sums, table, ends=[one[0] for one in sums]), constants=table)
+
+    class File:
+        graphs = 0
+
+        def model_config(self) -> None:
+            """None."""
+
+        def signatures(self) -> list[str]:
+            return ["serve"]
+
+        def graph(self) -> Graph:
+            self.graphs += 1
+            return graph
+
+    file = File()
+    found = described(file)  # type: ignore[arg-type]
+    assert found["signatures"] == ["serve"]
+    assert [one["name"] for one in found["inputs"]] == ["x"]
+    assert [one["weights"] for one in found["layers"]] == [{"table": [2, 3]}] * 5
+    assert (file.graphs, table.reads["table"]) == (1, 1)

@@ -20,6 +20,7 @@ from tfcompat_dw.checkpoint.inline import FED, MAIN, VARIABLES, Inliner, Place, 
 from tfcompat_dw.checkpoint.loops import LOOPS, MapLoop, MapLoops, with_maps
 from tfcompat_dw.checkpoint.nodes import LONGEST_NAME, MOST_NODES, Body, Node
 from tfcompat_dw.checkpoint.schemas import data_type
+from tfcompat_dw.names import Names
 
 VALUE_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
 """What the keys of variables end with in TF 2's checkpoints."""
@@ -168,27 +169,6 @@ def _unfinished(
         if key in edges:
             raise inliner.circle(place.node)
         yield place
-
-
-class Names:
-    """Names that are given once: ``name``, then ``name_1``, ``name_2``, ...
-
-    Args:
-        reserved: names that nothing else may get.
-    """
-
-    def __init__(self, reserved: Iterable[str] = ()) -> None:
-        self._taken = set(reserved)
-        self._last: dict[str, int] = {}
-
-    def new(self, name: str) -> str:
-        """The name, or the first one like it that is free."""
-        unique = name
-        while unique in self._taken:
-            self._last[name] = self._last.get(name, 0) + 1
-            unique = f"{name}_{self._last[name]}"
-        self._taken.add(unique)
-        return unique
 
 
 def names_of(inliner: Inliner, own: Mapping[Key, str]) -> dict[Key, str]:

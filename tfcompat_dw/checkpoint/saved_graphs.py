@@ -16,7 +16,6 @@ from typing import Any
 from tfcompat_dw.checkpoint.assemble import (
     Assembly,
     Entry,
-    Names,
     Sources,
     Stored,
     stored_constant,
@@ -29,6 +28,7 @@ from tfcompat_dw.checkpoint.inline import CALLS, FED, MAIN, VARIABLES, Inliner, 
 from tfcompat_dw.checkpoint.nodes import Body, open_shape
 from tfcompat_dw.checkpoint.schemas import data_type, text
 from tfcompat_dw.checkpoint.variable_values import VariableValues, fits
+from tfcompat_dw.names import Names
 
 DEFAULT = "serving_default"
 OF_TENSORFLOW = ("__saved_model_init_op", "__saved_model_train_op")

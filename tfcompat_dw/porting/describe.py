@@ -17,8 +17,17 @@ PLUMBING = ("Const", "Variable", "Placeholder", "Identity", "NoOp")
 HAND_ON = ("Identity", "DEQUANTIZE", "DENSIFY", "ReadVariableOp")
 
 
-def described_layers(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """Every layer: of the network that the file describes, else as the variables' names tell."""
+def described(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A graph's ends, and every layer: of the network that the file describes, or of its graph.
+
+    Where it has neither, layers are as the variables' names tell.
+    """
+    graph = graph_of(checkpoint)
+    ends = {} if graph is None else _described_ends(checkpoint, graph)
+    return {**ends, "layers": _described_layers(checkpoint, graph)}
+
+
+def _described_layers(checkpoint: Checkpoint, graph: Graph | None) -> list[dict[str, Any]]:
     config = checkpoint.model_config()
     if config is not None:
         try:
@@ -28,7 +37,6 @@ def described_layers(checkpoint: Checkpoint) -> list[dict[str, Any]]:
             pass  # no graph of layers: names are all there is
         else:
             return list(_of_network(network, variables, ()))
-    graph = graph_of(checkpoint)
     return list(_of_names(checkpoint) if graph is None else _of_graph(graph))
 
 
@@ -40,11 +48,8 @@ def graph_of(checkpoint: Checkpoint) -> Graph | None:
         return None
 
 
-def described_ends(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Signatures, inputs and outputs of a file's graph; empty if it has none."""
-    graph = graph_of(checkpoint)
-    if graph is None:
-        return {}
+def _described_ends(checkpoint: Checkpoint, graph: Graph) -> dict[str, Any]:
+    """Signatures, inputs and outputs."""
     return {
         "signatures": list(checkpoint.signatures()),
         "inputs": [
@@ -61,11 +66,12 @@ def described_ends(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _of_graph(graph: Graph) -> Iterator[dict[str, Any]]:
     """Nodes that compute something, those that are run for each element of a map, too."""
+    known: dict[str, list[int] | None] = {}
     for node in graph.nodes.values():
         if "body" in node.attributes and isinstance(node.attributes["body"], Graph):
             yield from _of_graph(node.attributes["body"])
         elif node.op not in PLUMBING:
-            shapes = _shapes_of_constants(graph, node)
+            shapes = _shapes_of_constants(graph, node, known)
             yield {
                 "name": node.name,
                 "class": node.op,
@@ -75,17 +81,25 @@ def _of_graph(graph: Graph) -> Iterator[dict[str, Any]]:
             }
 
 
-def _shapes_of_constants(graph: Graph, node: GraphNode) -> dict[str, list[int]]:
-    """Of the numbers that a node takes, through nodes that hand them on."""
+def _shapes_of_constants(
+    graph: Graph, node: GraphNode, known: dict[str, list[int] | None]
+) -> dict[str, list[int]]:
+    """Of the numbers that a node takes, through nodes that hand them on.
+
+    ``known`` has those of constants so far, None for those of other types: each is read once.
+    """
     found = {}
     for output in node.inputs:
         source = graph.nodes.get(output.node)
         while source is not None and source.op in HAND_ON and source.inputs:
             source = graph.nodes.get(source.inputs[0].node)
         if source is not None and source.name in graph.constants:
-            value = graph.constants[source.name]
-            if value.is_floating_point():
-                found[source.name] = list(value.shape)
+            if source.name not in known:
+                value = graph.constants[source.name]
+                known[source.name] = list(value.shape) if value.is_floating_point() else None
+            shape = known[source.name]
+            if shape is not None:
+                found[source.name] = shape
     return found
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tfcompat_dw.checkpoint.assemble import Names
 from tfcompat_dw.checkpoint.graph import Graph, GraphNode, Output
+from tfcompat_dw.names import Names
 from tfcompat_dw.porting.config import Constant, TensorRef, map_references, shown
 from tfcompat_dw.porting.freed_batch import mixes_examples
 from tfcompat_dw.porting.layer import (

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tfcompat_dw.layers import _DepthwiseConv, _SeparableConv
+from tfcompat_dw.names import Names
 
 DataFormat = Literal["channels_last", "channels_first"]
 LONGEST_NAME = 100
@@ -403,7 +404,7 @@ def with_spent(steps: Sequence[Step], outputs: Any, inputs: int) -> list[Step]:
 
 def attribute_names(names: Iterable[str]) -> dict[str, str]:
     """From layers' names to attributes: Python's names, unique, none of a module's own."""
-    taken: set[str] = set()
+    attributes = Names(_RESERVED)
     found = {}
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9_]", "_", name[:LONGEST_NAME]) or "layer"
@@ -413,11 +414,7 @@ def attribute_names(names: Iterable[str]) -> dict[str, str]:
             plain = f"_{plain}"
         if keyword.iskeyword(plain) or keyword.issoftkeyword(plain) or plain in _RESERVED:
             plain += "_"
-        attribute, number = plain, 1
-        while attribute in taken or attribute in _RESERVED:
-            attribute, number = f"{plain}_{number}", number + 1
-        taken.add(attribute)
-        found[name] = attribute
+        found[name] = attributes.new(plain)
     return found
 
 
