@@ -869,7 +869,33 @@ def bound_many(count):
     return write
 
 
+def loop_of_tf_1(name, frame, start, added=None):
+    """Nodes between ``Enter`` and ``Exit`` that double a number, or add another to it."""
+    return [
+        node(f"{name}/enter", "Enter", start, frame_name={"s": frame.encode()}),
+        node(f"{name}/merge", "Merge", f"{name}/enter", f"{name}/next"),
+        node(f"{name}/less", "Less", f"{name}/merge", f"{name}/merge"),
+        node(f"{name}/condition", "LoopCond", f"{name}/less"),
+        node(f"{name}/switch", "Switch", f"{name}/merge", f"{name}/condition"),
+        node(f"{name}/add", "AddV2", f"{name}/switch:1", added or f"{name}/switch:1"),
+        node(f"{name}/next", "NextIteration", f"{name}/add"),
+        node(f"{name}/exit", "Exit", f"{name}/switch"),
+    ]
+
+
+def loops_of_tf_1(count):
+    """One after the other; each has the same large constant in it."""
+    large = const("k", 2**18, tensor_content=MEBIBYTE)
+    loops = [
+        loop_of_tf_1(f"l{n}", f"frame{n}", f"l{n - 1}/exit" if n else "x", "k")
+        for n in range(count)
+    ]
+    nodes = [one for loop in loops for one in loop]
+    return graph(holder(), large, *nodes, node("y", "Neg", f"l{count - 1}/exit"))
+
+
 LARGE = {
+    "1,500 loops of TensorFlow 1 that take the same megabyte": loops_of_tf_1(1500),
     "100,000 nodes in a row": graph(
         holder(), *(node(f"n{n}", "Neg", f"n{n - 1}" if n else "x") for n in range(100_000))
     ),

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from tfcompat_dw.checkpoint import open_checkpoint
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from graph_lies import LARGE, LIES  # noqa: E402
+from graph_lies import LARGE, LIES, graph, holder, loop_of_tf_1, node  # noqa: E402
 from test_tf_checkpoints import run  # noqa: E402
 
 MEMORY, SECONDS = 128, 20
@@ -56,3 +58,13 @@ def test_large_graphs_are_read_in_a_time_that_their_size_explains(
     paths = written(tmp_path, LARGE)
     found = json.loads(run(HERE / "graph_read.py", 512, SECONDS, *paths.values()))
     assert all("nodes" in found[str(path)] for path in paths.values()), found
+
+
+def test_loops_whose_names_meet_stay_apart(tmp_path: Path) -> None:
+    """Of two frames, ``f`` and ``f_``, the first has the name of a node, too."""
+    first, second = loop_of_tf_1("a", "f", "f"), loop_of_tf_1("b", "f_", "a/exit")
+    write = graph(holder(), node("f", "Neg", "x"), *first, *second, node("y", "Abs", "b/exit"))
+    found = open_checkpoint(write(tmp_path)).graph()
+    assert found is not None
+    ops = [node.op for node in found.nodes.values()]
+    assert ops == ["Placeholder", "Neg", "While", "While", "Abs"]

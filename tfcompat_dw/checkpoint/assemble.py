@@ -18,7 +18,7 @@ from tfcompat_dw.checkpoint.constants import constant, constant_bytes
 from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output
 from tfcompat_dw.checkpoint.inline import FED, MAIN, VARIABLES, Inliner, Place, Scope
 from tfcompat_dw.checkpoint.loops import LOOPS, MapLoop, MapLoops, with_maps
-from tfcompat_dw.checkpoint.nodes import LONGEST_NAME, MOST_NODES, Body, Node
+from tfcompat_dw.checkpoint.nodes import LONGEST_NAME, MOST_NODES, Attributes, Body, Node
 from tfcompat_dw.checkpoint.schemas import data_type
 from tfcompat_dw.names import Names
 
@@ -92,16 +92,16 @@ class Sources:
     """By the variable's name in the graph."""
     filled: int = 0
     """Bytes of the constants so far that the file does not have."""
-    _known: dict[Node, Stored] = field(default_factory=dict)
+    _known: dict[Attributes, Stored] = field(default_factory=dict)
 
     def constant(self, node: Node) -> Stored:
         """The value of a node, which calls may write out many times."""
-        if node in self._known:
-            self.filled += self._known[node].size
+        if node.about in self._known:
+            self.filled += self._known[node.about].size
         else:
-            self._known[node] = self.of_constant(node)
-            self.filled += self._known[node].filled
-        return self._known[node]
+            self._known[node.about] = self.of_constant(node)
+            self.filled += self._known[node.about].filled
+        return self._known[node.about]
 
 
 class LazyTensors(Mapping[str, Tensor]):

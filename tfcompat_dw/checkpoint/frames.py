@@ -68,6 +68,8 @@ class _Rewriting:
         self.functions: dict[str, Body] = {}
         self.looked_at = 0
         self._made: list[Node] = []
+        self._names: set[str] = set()
+        """Of those."""
         self._gone: set[str] = set()
         self._exits: dict[str, str] = {}
         """From the name of an ``Exit`` to that of the loop's output."""
@@ -87,7 +89,8 @@ class _Rewriting:
 
     def add(self, loop: _Loop) -> None:
         """Puts a ``While`` in the place of a loop."""
-        name = self._new(loop.frame, self.body.nodes)
+        name = self._new(loop.frame, self.body.nodes, self._names)
+        self._names.add(name)
         functions = {
             "body": self._new(f"{name}/body", self.library, self.functions),
             "cond": self._new(f"{name}/condition", self.library, self.functions),
@@ -129,9 +132,7 @@ class _Rewriting:
         of_lists = _OF_LISTS.get(node.op)
         if of_lists is not None and self._is_range(node, 1):  # still takes its places, to no end
             return _node(node.name, of_lists, inputs[2:0:-1], self.path)
-        if inputs == list(node.inputs):
-            return node
-        return _node(node.name, node.op, inputs, self.path, node)
+        return node if inputs == list(node.inputs) else node.with_inputs(inputs, self.path)
 
     def _is_range(self, node: Node, number: int) -> bool:
         """Whether an input is 0, 1, 2, ...: the elements are taken one after the other."""
@@ -153,11 +154,11 @@ class _Loop:
         self.nodes, self.source = rewriting.body.nodes, rewriting.source
         if any(len(one.inputs) != 1 for one in enters):
             raise _NoLoopError
-        constant = [one for one in enters if one.attribute("is_constant")]
+        self.constant = [one for one in enters if one.attribute("is_constant")]
         self.inside = self._inside(enters)
-        self.variables = [self._variable(one) for one in enters if one not in constant]
-        self.enters = [*(one.enter for one in self.variables), *constant]
-        self.constant = constant
+        changing = [one for one in enters if not one.attribute("is_constant")]
+        self.variables = [self._variable(one) for one in changing]
+        self.enters = [*changing, *self.constant]
         conditions = {self.source(one.switch.inputs[1])[0] for one in self.variables}
         if len(conditions) != 1:
             raise _NoLoopError
@@ -267,19 +268,17 @@ class _Loop:
         if node.op == "TensorArrayWriteV3" and len(inputs) == 4:
             order = [inputs[3], inputs[1], inputs[2]]
             return _node(node.name, "TensorListSetItem", order, path)
-        return _node(node.name, node.op, inputs, path, node)
+        return node.with_inputs(inputs, path)
 
 
 # ---- messages ------------------------------------------------------------------------------------
 
 
-def _node(name: str, op: str, inputs: Iterable[str], path: Path, like: Node | None = None) -> Node:
-    """A node, with the attributes of another if there is one."""
+def _node(name: str, op: str, inputs: Iterable[str], path: Path) -> Node:
+    """A node without attributes."""
     proto = MESSAGES["NodeDef"](
         name=name.encode(), op=op.encode(), input=[one.encode() for one in inputs]
     )
-    if like is not None:
-        proto.attr.extend(like.proto.attr)  # type: ignore[attr-defined]
     return Node(proto, path)
 
 

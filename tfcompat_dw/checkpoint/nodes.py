@@ -175,7 +175,7 @@ class Node:
             raise CheckpointError(path, self.name[:200], "a name that is longer than any is")
         names = [text(name, path, self.name[:200]) for name in proto.input]
         self.inputs = tuple(name for name in names if not name.startswith("^"))
-        self._about: _Attributes | None = None
+        self._about: Attributes | None = None
         self._offsets: dict[str, int] | None = None
 
     @property
@@ -185,11 +185,19 @@ class Node:
             name[1:].decode(errors="replace") for name in self.proto.input if name.startswith(b"^")
         )
 
+    def with_inputs(self, inputs: Iterable[str], path: Path) -> Node:
+        """The same operation on something else; its attributes are in memory once."""
+        fields = {"name": self.proto.name, "op": self.proto.op}
+        proto = MESSAGES["NodeDef"](**fields, input=[one.encode() for one in inputs])
+        made = Node(proto, path)
+        made._about = self.about
+        return made
+
     @property
-    def about(self) -> _Attributes:
+    def about(self) -> Attributes:
         """All of its attributes."""
         if self._about is None:
-            self._about = _Attributes(self.proto.attr)
+            self._about = Attributes(self.proto.attr)
         return self._about
 
     def attribute(self, name: str) -> Any:
@@ -212,7 +220,7 @@ class Node:
         return self._offsets.get(output)
 
 
-class _Attributes:
+class Attributes:
     """What the attributes of a node are.  Of two of the same name the last counts."""
 
     __slots__ = ("placeholders", "plain", "public", "tensors")
