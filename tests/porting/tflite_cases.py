@@ -61,6 +61,8 @@ class Case:
     results: list[Result] = field(default_factory=list)
     """One of the first input's type, if none are given."""
     custom: bytes | None = None
+    is_plain: bool = False
+    """See :attr:`Network.is_plain`."""
 
     @property
     def live(self) -> list[Given]:
@@ -90,7 +92,7 @@ def real(array: np.ndarray, steps: Steps) -> np.ndarray:
 
 def network_of(case: Case) -> Network:
     """The file: the operator, and what its constants pass through."""
-    network, numbers = Network(), []
+    network, numbers = Network(is_plain=case.is_plain), []
     for one in case.inputs:
         numbers.append(-1 if one is None else _added(network, one))
     for result in case.results or [Result(_dtype(case.inputs[0]), case.inputs[0].steps)]:

@@ -58,6 +58,8 @@ class Network:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     others: list[Network] = field(default_factory=list)
+    is_plain: bool = False
+    """Whether TFLite's slow kernels are to run it, which define what the others compute."""
 
     def add(self, tensor: Tensor) -> int:
         """The tensor's number."""

@@ -23,6 +23,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 WITHOUT_DELEGATES = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+PLAIN = tf.lite.experimental.OpResolverType.BUILTIN_REF
 OPTIONS = {
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"), "Pool2D"),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_PROD", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_ANY",
@@ -54,18 +55,19 @@ def answer(network, inputs):
     if inputs is None:
         return data, []
     try:
-        outputs = run(data, inputs)
+        outputs = run(data, inputs, network.is_plain)
         for number, value in zip(network.outputs, outputs, strict=True):
             network.tensors[number].shape = value.shape  # as converters write it
         data = written(network)
-        return data, run(data, inputs)
+        return data, run(data, inputs, network.is_plain)
     except Exception as error:
         return data, f"{type(error).__name__}: {error}"[:2000]
 
 
-def run(data, inputs):
+def run(data, inputs, is_plain):
+    kernels = PLAIN if is_plain else WITHOUT_DELEGATES
     interpreter = tf.lite.Interpreter(
-        model_content=data, experimental_op_resolver_type=WITHOUT_DELEGATES, num_threads=1
+        model_content=data, experimental_op_resolver_type=kernels, num_threads=1
     )
     interpreter.allocate_tensors()
     for one, value in zip(interpreter.get_input_details(), inputs, strict=True):

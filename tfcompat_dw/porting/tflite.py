@@ -27,23 +27,27 @@ ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
 }
 """TFLite's kernels leave ``TANH`` and ``SIGN_BIT`` out without a word, delegates do not."""
 SAME_MEANING = {
-    "ABS": "Abs", "ADD_N": "AddN", "ATAN2": "Atan2", "CEIL": "Ceil", "COMPLEX_ABS": "ComplexAbs",
-    "COS": "Cos", "DENSIFY": "Identity", "ELU": "Elu", "EQUAL": "Equal",
-    "EXP": "Exp", "EXPAND_DIMS": "ExpandDims", "FILL": "Fill", "FLOOR": "Floor",
-    "FLOOR_DIV": "FloorDiv", "FLOOR_MOD": "FloorMod", "GATHER_ND": "GatherNd", "GREATER": "Greater",
+    "ABS": "Abs", "ADD_N": "AddN", "ATAN2": "Atan2", "BATCH_TO_SPACE_ND": "BatchToSpaceND",
+    "BITWISE_XOR": "BitwiseXor", "BROADCAST_ARGS": "BroadcastArgs", "BROADCAST_TO": "BroadcastTo",
+    "CEIL": "Ceil", "COMPLEX_ABS": "ComplexAbs", "COS": "Cos", "DENSIFY": "Identity",
+    "DYNAMIC_UPDATE_SLICE": "XlaDynamicUpdateSlice", "ELU": "Elu", "EQUAL": "Equal", "EXP": "Exp",
+    "EXPAND_DIMS": "ExpandDims", "FILL": "Fill", "FLOOR": "Floor", "FLOOR_DIV": "FloorDiv",
+    "FLOOR_MOD": "FloorMod", "GATHER_ND": "GatherNd", "GREATER": "Greater",
     "GREATER_EQUAL": "GreaterEqual", "IMAG": "Imag", "LESS": "Less", "LESS_EQUAL": "LessEqual",
     "LOG": "Log", "LOGICAL_AND": "LogicalAnd", "LOGICAL_NOT": "LogicalNot",
     "LOGICAL_OR": "LogicalOr", "LOGISTIC": "Sigmoid", "LOG_SOFTMAX": "LogSoftmax",
-    "MATRIX_DIAG": "MatrixDiag", "MAXIMUM": "Maximum", "MINIMUM": "Minimum", "NEG": "Neg",
-    "NOT_EQUAL": "NotEqual", "PAD": "Pad",
-    "PADV2": "PadV2", "POW": "Pow", "PRELU": "Prelu", "QUANTIZE": "Identity", "RANGE": "Range",
-    "RANK": "Rank", "REAL": "Real", "RELU": "Relu", "RELU6": "Relu6", "REVERSE_V2": "ReverseV2",
-    "RFFT2D": "RFFT2D", "ROUND": "Round", "RSQRT": "Rsqrt", "SELECT": "Select",
-    "SELECT_V2": "SelectV2", "SIGN": "Sign", "SIN": "Sin", "SLICE": "Slice", "SQRT": "Sqrt",
-    "SQUARE": "Square", "SQUARED_DIFFERENCE": "SquaredDifference", "TANH": "Tanh", "TILE": "Tile",
-    "BROADCAST_TO": "BroadcastTo", "TRANSPOSE": "Transpose", "WHERE": "Where",
-    "ZEROS_LIKE": "ZerosLike", "SPACE_TO_BATCH_ND": "SpaceToBatchND",
-    "BATCH_TO_SPACE_ND": "BatchToSpaceND", "SCATTER_ND": "ScatterNd", "TOPK_V2": "TopKV2",
+    "MATRIX_DIAG": "MatrixDiag", "MATRIX_SET_DIAG": "MatrixSetDiag", "MAXIMUM": "Maximum",
+    "MINIMUM": "Minimum", "NEG": "Neg", "NOT_EQUAL": "NotEqual", "PAD": "Pad", "PADV2": "PadV2",
+    "POW": "Pow", "PRELU": "Prelu", "QUANTIZE": "Identity", "RANGE": "Range", "RANK": "Rank",
+    "REAL": "Real", "RELU": "Relu", "RELU6": "Relu6", "REVERSE_V2": "ReverseV2", "RFFT2D": "RFFT2D",
+    "RIGHT_SHIFT": "RightShift", "ROUND": "Round", "RSQRT": "Rsqrt", "SCATTER_ND": "ScatterNd",
+    "SEGMENT_SUM": "SegmentSum", "SELECT": "Select", "SELECT_V2": "SelectV2", "SIGN": "Sign",
+    "SIN": "Sin", "SLICE": "Slice", "SPACE_TO_BATCH_ND": "SpaceToBatchND",
+    "SPARSE_TO_DENSE": "SparseToDense", "SQRT": "Sqrt", "SQUARE": "Square",
+    "SQUARED_DIFFERENCE": "SquaredDifference", "TANH": "Tanh", "TILE": "Tile", "TOPK_V2": "TopKV2",
+    "TRANSPOSE": "Transpose", "UNSORTED_SEGMENT_MAX": "UnsortedSegmentMax",
+    "UNSORTED_SEGMENT_MIN": "UnsortedSegmentMin", "UNSORTED_SEGMENT_PROD": "UnsortedSegmentProd",
+    "UNSORTED_SEGMENT_SUM": "UnsortedSegmentSum", "WHERE": "Where", "ZEROS_LIKE": "ZerosLike",
 }  # fmt: skip
 """Operators whose inputs are TensorFlow's, and which have no options that matter."""
 REDUCTIONS = {
@@ -283,16 +287,24 @@ def _transpose_conv(to: _Lowering, node: GraphNode) -> None:
 
 def _conv_3d(to: _Lowering, node: GraphNode) -> None:
     x, filter, *bias = node.inputs
+    to.with_bias(node, "Conv3D", (x, filter), bias, _deep_window(node))
+
+
+def _conv_3d_transpose(to: _Lowering, node: GraphNode) -> None:
+    size, filter, x, *bias = node.inputs
+    to.with_bias(node, "Conv3DBackpropInputV2", (size, filter, x), bias, _deep_window(node))
+
+
+def _deep_window(node: GraphNode) -> dict[str, Any]:
     options = node.attributes
     names = ("stride_d", "stride_h", "stride_w")
     gaps = ("dilation_d_factor", "dilation_h_factor", "dilation_w_factor")
-    given = {
+    return {
         "strides": [1, *(options[name] for name in names), 1],
         "dilations": [1, *(options[name] for name in gaps), 1],
         "padding": options["padding"],
         "data_format": "NDHWC",
     }
-    to.with_bias(node, "Conv3D", (x, filter), bias, given)
 
 
 def _fully_connected(to: _Lowering, node: GraphNode) -> None:
@@ -550,6 +562,23 @@ def _gather(to: _Lowering, node: GraphNode) -> None:
     to.finish(node, "GatherV2", (*node.inputs, axis), given)
 
 
+def _embedding_lookup(to: _Lowering, node: GraphNode) -> None:
+    rows, table = node.inputs
+    to.finish(node, "GatherV2", (table, rows, to.constant(node, 0)))
+
+
+def _reverse_sequence(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "ReverseSequence", node.inputs, dict(node.attributes))
+
+
+def _bucketize(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "Bucketize", node.inputs, {"boundaries": node.attributes["boundaries"]})
+
+
+def _unique(to: _Lowering, node: GraphNode) -> None:
+    to.finish(node, "Unique", node.inputs, {"out_idx": node.attributes["idx_out_type"]})
+
+
 def _shape(to: _Lowering, node: GraphNode) -> None:
     to.finish(node, "Shape", node.inputs, {"out_type": node.attributes["output_type"]})
 
@@ -563,6 +592,7 @@ LOWERINGS: dict[str, Lower] = {
     "DEPTHWISE_CONV_2D": _depthwise_conv_2d,
     "TRANSPOSE_CONV": _transpose_conv,
     "CONV_3D": _conv_3d,
+    "CONV_3D_TRANSPOSE": _conv_3d_transpose,
     "FULLY_CONNECTED": _fully_connected,
     "BATCH_MATMUL": _batch_matmul,
     "Convolution2DTransposeBias": _convolution_2d_transpose_bias,
@@ -601,6 +631,10 @@ LOWERINGS: dict[str, Lower] = {
     "SPLIT": _split,
     "SPLIT_V": _split_v,
     "GATHER": _gather,
+    "EMBEDDING_LOOKUP": _embedding_lookup,
+    "REVERSE_SEQUENCE": _reverse_sequence,
+    "BUCKETIZE": _bucketize,
+    "UNIQUE": _unique,
     "SHAPE": _shape,
     "ONE_HOT": _one_hot,
 }

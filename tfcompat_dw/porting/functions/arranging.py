@@ -137,6 +137,72 @@ def _sparse_to_dense(indices: Array, shape: Sequence[int], values: Array, defaul
     return result.index_put(tuple(places.unbind(-1)), values)
 
 
+def _update_slice(x: Array, update: Array, begin: Array) -> Tensor:
+    """``XlaDynamicUpdateSlice``: a part is replaced; one that lies outside is moved inside."""
+    x = as_tensor(x, update)
+    update, begin = as_tensor(update, x), as_tensor(begin, device=x.device)
+    places = []
+    for axis, (size, count) in enumerate(zip(x.shape, update.shape, strict=True)):
+        if isinstance(size, int) and isinstance(count, int) and count > size:
+            raise ValueError(f"a part of {tuple(update.shape)} of {tuple(x.shape)}")
+        first = begin[axis].long().clamp(min=0).clamp(max=size - count)
+        along = torch.arange(count, device=x.device) + first
+        places.append(along.reshape([-1, *[1] * (x.dim() - 1 - axis)]))
+    return x.index_put(tuple(places), update) if places else update
+
+
+def _unique(x: Array, dtype: torch.dtype) -> list[Tensor]:
+    """``Unique``: each number once, in the order of the first ones, and where each of ``x`` is."""
+    x = as_tensor(x)
+    if x.is_meta:
+        raise NotImplementedError("how many numbers there are depends on values")
+    values, inverse = torch.unique(x, return_inverse=True)
+    count = torch.arange(len(x), device=x.device)
+    first = torch.full_like(values, len(x), dtype=torch.int64)
+    first = first.scatter_reduce(0, inverse, count, "amin")
+    order = first.argsort()
+    return [values[order], order.argsort()[inverse].to(dtype)]
+
+
+def _segments(x: Array, segments: Array, count: int | None, reduction: str) -> Tensor:
+    """Rows of the same segment as one; those of a segment below zero are left out.
+
+    Args:
+        x: rows.
+        segments: of each row; for several axes of ``x``, as many.
+        count: how many there are; None if the last row is in the last one.
+        reduction: as ``Tensor.scatter_reduce`` calls it.
+    """
+    x = as_tensor(x)
+    segments = as_tensor(segments, device=x.device).long()
+    rows, places = x.flatten(0, segments.dim() - 1), segments.flatten()
+    if count is None:
+        if x.is_meta:
+            raise NotImplementedError("how many segments there are depends on values")
+        count = int(places[-1]) + 1 if len(places) else 0
+    total = rows.new_full([count + 1, *rows.shape[1:]], _NEUTRAL[reduction](x.dtype))
+    places = torch.where(places < 0, count, places)
+    index = places.reshape([-1, *[1] * (rows.dim() - 1)]).expand(rows.shape)
+    return total.scatter_reduce(0, index, rows, reduction)[:count]
+
+
+def _least(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).min if dtype.is_floating_point else torch.iinfo(dtype).min
+
+
+def _most(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).max if dtype.is_floating_point else torch.iinfo(dtype).max
+
+
+_NEUTRAL: dict[str, Callable[[torch.dtype], float]] = {
+    "sum": lambda dtype: 0,
+    "prod": lambda dtype: 1,
+    "amax": _least,
+    "amin": _most,
+}
+"""What a segment without rows is."""
+
+
 def _pad_axes(x: Array, pairs: Pairs, value: Any = 0) -> Tensor:
     x = as_tensor(x)
     if len(pairs) != x.dim():
@@ -315,6 +381,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gather_nd": _gather_nd,
     "scatter_nd": _scatter_nd,
     "sparse_to_dense": _sparse_to_dense,
+    "update_slice": _update_slice,
+    "unique": _unique,
+    "segments": _segments,
     "pad_axes": _pad_axes,
     "mirror_pad": mirror_pad,
     "broadcast_to": _broadcast_to,

@@ -14,6 +14,7 @@ from tfcompat_dw.porting.nodes.arguments import (
     axes,
     axis,
     channels_last,
+    dtype,
     flag,
     known_shape,
     number,
@@ -22,6 +23,7 @@ from tfcompat_dw.porting.nodes.arguments import (
     pairs,
     rank,
     shape,
+    size,
     sizes,
     takes,
     text,
@@ -165,6 +167,23 @@ def _sparse_to_dense(call: NodeCall) -> Bound:
     return Bound("sparse_to_dense", dense)
 
 
+def _update_slice(call: NodeCall) -> Bound:
+    return Bound("update_slice", operands(call, 3))
+
+
+def _unique(call: NodeCall) -> Bound:
+    if rank(call, 0) not in (None, 1):
+        raise UnsupportedLayerError("its input is no row of numbers")
+    return Bound("unique", operands(call, 1), {"dtype": dtype(call, "out_idx", "int32")})
+
+
+def _segments(call: NodeCall) -> Bound:
+    reductions = {"Sum": "sum", "Prod": "prod", "Max": "amax", "Min": "amin"}
+    name = call.op.removeprefix("Unsorted").removeprefix("Segment")
+    count = size(call, 2, "num_segments") if len(call.inputs) > 2 else None
+    return Bound("segments", (*operands(call, 2), count, reductions[name]))
+
+
 def _tile(call: NodeCall) -> Bound:
     return Bound("tile_axes", (operand(call, 0), shape(call, 1, "multiples")))
 
@@ -270,6 +289,12 @@ HANDLERS: Table = {
     "ResourceGather": takes(2, 2, _gather),
     "GatherNd": takes(2, 2, _gather_nd),
     "ScatterNd": takes(3, 3, _scatter_nd),
+    "XlaDynamicUpdateSlice": takes(3, 3, _update_slice),
+    "Unique": takes(1, 1, _unique),
+    "SegmentSum": takes(2, 2, _segments),
+    **dict.fromkeys(
+        (f"UnsortedSegment{name}" for name in ("Sum", "Prod", "Max", "Min")), takes(3, 3, _segments)
+    ),
     "SparseToDense": takes(4, 4, _sparse_to_dense),
     "Tile": takes(2, 2, _tile),
     "BroadcastTo": takes(2, 2, _broadcast),

@@ -20,6 +20,7 @@ from tfcompat_dw.porting.layer import UnsupportedLayerError
 from tfcompat_dw.porting.nodes import HANDLERS
 from tfcompat_dw.porting.nodes.arguments import DTYPES, flag, torch_dtype, whole, whole_list
 from tfcompat_dw.porting.nodes.call import NodeCall
+from tfcompat_dw.porting.nodes.making import broadcast_sizes
 from tfcompat_dw.porting.sizes import Computed, Size, computed, has_fraction, is_never_negative
 
 Array = NDArray[Any]
@@ -400,6 +401,11 @@ def _fill(call: NodeCall, inputs: list[Array]) -> Array | None:
     return np.broadcast_to(_of(value), shape)
 
 
+def _broadcast_args(call: NodeCall, inputs: list[Array]) -> Array:
+    found = broadcast_sizes(*(one.tolist() for one in inputs))
+    return _objects(found, (len(found),))
+
+
 def _like(value: int) -> Fold:
     return lambda call, inputs: _each(lambda _: value, inputs[0])
 
@@ -487,6 +493,7 @@ _FOLDS: dict[str, Fold] = {
     "ReverseV2": _reverse,
     "Tile": _tile,
     "BroadcastTo": _broadcast,
+    "BroadcastArgs": _broadcast_args,
     "Pad": _pad,
     "PadV2": _pad,
     "Range": _arange,

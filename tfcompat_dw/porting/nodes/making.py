@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from tfcompat_dw.porting.nodes.arguments import (
     whole,
 )
 from tfcompat_dw.porting.nodes.call import Bound, NodeCall
-from tfcompat_dw.porting.sizes import SizeOf
+from tfcompat_dw.porting.sizes import SizeOf, computed
 
 MOST_NUMBERS = 2**26
 """Of a row that is made of nothing but its ends."""
@@ -91,6 +92,24 @@ def _count(call: NodeCall) -> Bound:
     return Bound("tensor_of", (total,), {"dtype": dtype(call, "out_type", "int32")})
 
 
+def broadcast_sizes(one: Sequence[Any], other: Sequence[Any]) -> list[Any]:
+    """The shape that two shapes have together; of open sizes the larger one."""
+    rank = max(len(one), len(other))
+    pairs = zip([*[1] * (rank - len(one)), *one], [*[1] * (rank - len(other)), *other], strict=True)
+    found = []
+    for a, b in pairs:
+        are_numbers = isinstance(a, int) and isinstance(b, int)
+        if are_numbers and a != b and 1 not in (a, b):
+            raise UnsupportedLayerError(f"its shapes are {shown(one)} and {shown(other)}")
+        found.append(b if a == 1 else a if b == 1 or a == b else computed("max", a, b))
+    return found
+
+
+def _broadcast_sizes(call: NodeCall) -> Bound:
+    found = broadcast_sizes(shape(call, 0), shape(call, 1))
+    return Bound("tensor_of", (found,), {"dtype": _type(call, "T")})
+
+
 # ---- matrices ------------------------------------------------------------------------------------
 
 
@@ -143,6 +162,7 @@ HANDLERS: Table = {
     "Shape": takes(1, 1, _shape),
     "Size": takes(1, 1, _count),
     "Rank": takes(1, 1, _rank),
+    "BroadcastArgs": takes(2, 2, _broadcast_sizes),
     "MatrixDiag": takes(1, 1, _diagonal_matrix),
     "MatrixDiagV2": takes(5, 5, _diagonal_matrix),
     "MatrixDiagV3": takes(5, 5, _diagonal_matrix),
