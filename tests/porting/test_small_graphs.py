@@ -335,3 +335,33 @@ def test_inspect_builds_a_graph_once_and_reads_a_constant_once_however_many_take
     assert [one["name"] for one in found["inputs"]] == ["x"]
     assert [one["weights"] for one in found["layers"]] == [{"table": [2, 3]}] * 5
     assert (file.graphs, table.reads["table"]) == (1, 1)
+
+
+def test_sizes_as_a_tensor_are_not_taken_for_a_node_that_has_the_name() -> None:
+    """TensorFlow's own nodes are called ``Reshape/tensor``."""
+    nodes: list[Spec] = [
+        ("shape", "Shape", ["x"], {"out_type": "int32"}),
+        ("shape/tensor", "Relu", ["x"], {}),
+    ]
+    model = ported(nodes, {}, ends=["shape", "shape/tensor"])
+    x = torch.arange(6.0).reshape(2, 3)
+    found = model(x)
+    assert found["shape"].tolist() == [2, 3]
+    assert torch.equal(found["shape/tensor"], x)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_constant_of_a_nodes_attributes_is_not_taken_for_a_node_that_has_the_name(
+    order: int,
+) -> None:
+    """Whichever of them comes first."""
+    boundaries = [float(number) for number in range(0, 40, 2)]
+    nodes: list[Spec] = [
+        ("places", "Bucketize", ["x"], {"boundaries": boundaries}),
+        ("places/constant", "Neg", ["x"], {}),
+    ]
+    model = ported(nodes[::order], {}, ends=["places", "places/constant"])
+    x = torch.tensor([[-1.0, 3.0, 100.0]])
+    found = model(x)
+    assert found["places"].tolist() == [[0, 2, 20]]
+    assert torch.equal(found["places/constant"], -x)

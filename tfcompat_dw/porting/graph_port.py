@@ -359,6 +359,10 @@ class _GraphPort:
         self.sizes, self.frees_batch, self.problems = sizes, frees_batch, problems
         self.room = room
         self.values: dict[str, list[Value]] = {}
+        self.made: dict[Output, TensorRef] = {}
+        """Tensors of the running network that are made of constants, or of sizes."""
+        self.node_names = Names(name for name in graph.nodes if Output(name) not in known)
+        """For their steps: none that a node's own step has."""
         self.types: dict[str, str] = {}
         """TensorFlow's names, of nodes whose values are sizes."""
         self.lost: set[str] = set()
@@ -743,36 +747,42 @@ class _GraphPort:
         is_trained &= value.is_floating_point()
         if value.numel() <= INLINE and not is_trained:
             return Constant(small_list(value), str(value.dtype).removeprefix("torch."))
-        return self._stored(source or Output(f"{node.name}/constant"), value, is_trained)
+        name = f"{node.name}/constant" if source is None else str(source)
+        return self._stored(source, name, value, is_trained)
 
-    def _stored(self, source: Output, value: Tensor, is_trained: bool) -> TensorRef:
-        name = str(source)
-        if isinstance(self.values.get(name, [None])[0], np.ndarray):
-            name += "/tensor"  # sizes have the name already
-        if name not in self.values:
-            node = GraphNode(name, "StoredTensor")
-            self._add_layer(name, node, stored(value, source, is_trained), [])
-        first = self.values[name][0]
-        assert isinstance(first, Live)
-        return first.ref
+    def _stored(
+        self, source: Output | None, name: str, value: Tensor, is_trained: bool
+    ) -> TensorRef:
+        """A module that has a constant, once for each result of a node."""
+        if source is None or source not in self.made:
+            own = self.node_names.new(name)
+            layer = stored(value, source or Output(own), is_trained)
+            self._add_layer(name, GraphNode(own, "StoredTensor"), layer, [])
+            source = source or Output(own)
+            self.made[source] = TensorRef(own)
+        return self.made[source]
 
     def _as_live(self, output: Output, value: Value) -> Live:
         """A constant, or sizes, where a tensor is wanted."""
         if isinstance(value, Live):
             return value
         if isinstance(value, Tensor):
-            ref = self._stored(output, value, self._told(output) is True)
+            ref = self._stored(output, str(output), value, self._told(output) is True)
         else:
-            name = f"{output}/tensor"
-            if name not in self.values:
-                kind = self.types.get(output.node)
-                module = Operation("tensor_of", [value.tolist()], {"dtype": kind} if kind else {})
-                given = [self._live(ref) for ref in module.refs]
-                self._add(name, GraphNode(name, "tensor_of"), module, given)
-            ref = TensorRef(name)
+            ref = self._made_of_sizes(output, value)
         found = self._live(ref)
         assert isinstance(found, Live)
         return found
+
+    def _made_of_sizes(self, output: Output, sizes: np.ndarray[Any, Any]) -> TensorRef:
+        if output not in self.made:
+            kind = self.types.get(output.node)
+            module = Operation("tensor_of", [sizes.tolist()], {"dtype": kind} if kind else {})
+            given = [self._live(ref) for ref in module.refs]
+            own = self.node_names.new(f"{output}/tensor")
+            self._add(own, GraphNode(own, "tensor_of"), module, given)
+            self.made[output] = TensorRef(own)
+        return self.made[output]
 
     def _hook(self, node: GraphNode) -> None:
         """A module of the caller's, which gets every input as a tensor, None where none is."""
@@ -826,7 +836,8 @@ class _GraphPort:
         are_known = True
         for number, value in enumerate(inputs):
             if value is not None and not isinstance(value, Live):
-                value = self._as_live(Output(f"{node.name}/input_{number}"), value)
+                unnamed = Output(self.node_names.new(f"{node.name}/input_{number}"))
+                value = self._as_live(unnamed, value)
             refs.append(None if value is None else value.ref)
             probes.append(None if value is None else value.probe)
             are_known &= value is None or value.probe is not None
