@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output
+from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output, Quantization
+from tfcompat_dw.checkpoint.tflite import _unique as unique_names
 from tfcompat_dw.porting import PortError, graph_port
 from tfcompat_dw.porting.describe import described
 from tfcompat_dw.porting.graph_port import port_graph
@@ -365,3 +366,36 @@ def test_a_constant_of_a_nodes_attributes_is_not_taken_for_a_node_that_has_the_n
     found = model(x)
     assert found["places"].tolist() == [[0, 2, 20]]
     assert torch.equal(found["places/constant"], -x)
+
+
+def test_parts_of_nodes_get_names_that_no_node_of_the_file_has() -> None:
+    """Of a fused node, of a TFLite node with an activation, and of an input that is rounded."""
+    fused: list[Spec] = [
+        ("z", "_FusedMatMul", ["x", "w", "b"], {"fused_ops": ["BiasAdd", "Relu"]}),
+        ("z/MatMul", "Neg", ["x"], {}),
+        ("end", "Add", ["z", "z/MatMul"], {}),
+    ]
+    constants = {"w": torch.eye(3), "b": torch.ones(3)}
+    x = torch.tensor([[1.0, -4.0, 0.5]])
+    expected = torch.relu(x + 1) - x
+    assert torch.equal(ported(fused, constants, (None, 3), ["end"])(x), expected)
+    lite: list[Spec] = [
+        ("z", "ADD", ["x", "b"], {"fused_activation_function": "RELU"}),
+        ("z/AddV2", "NEG", ["x"], {}),
+        ("x/exact", "NEG", ["x"], {}),
+        ("same", "ADD", ["z/AddV2", "x/exact"], {}),
+        ("end", "ADD", ["z", "same"], {}),
+    ]
+    for scale in (None, 0.5):
+        graph = replace(graph_of(lite, constants, (2, 3), ["end"]), is_tflite=True)
+        if scale is not None:
+            graph = replace(
+                graph, quantization={Output("x"): Quantization((scale,), (0,), 0, "int8")}
+            )
+        model = port_graph(graph, Options(simulate_quantization=scale is not None))
+        assert torch.equal(model(x), torch.relu(x + 1) - 2 * x)
+
+
+def test_tensors_of_a_tflite_file_keep_the_names_that_come_first() -> None:
+    names = ["a", "", "a", "a_1", "tensor", "", "a"]
+    assert unique_names(names) == ["a", "tensor_1", "a_2", "a_1", "tensor", "tensor_2", "a_3"]

@@ -7,7 +7,6 @@ zero_point)``), and a constant may be stored without its zeros.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,6 +37,7 @@ from tfcompat_dw.checkpoint.tflite_schema import (
     operator_name,
     options_of,
 )
+from tfcompat_dw.names import Names
 
 MOST_DIMENSIONS = 16
 MADE_PER_BYTE, LEAST_MADE = 64, 2**26
@@ -567,19 +567,13 @@ class _Constants(Mapping[str, Tensor]):
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Numbers behind names that come again, or are empty."""
-    counts: Counter[str] = Counter()
-    taken = {name for name in names if name}
+    others = Names(name for name in names if name)
     met: set[str] = set()
     found = []
     for name in names:
-        unique = name or "tensor"
-        if name in met or (not name and unique in taken):
-            while unique in taken:
-                counts[name] += 1
-                unique = f"{name or 'tensor'}_{counts[name]}"
-        taken.add(unique)
+        is_own = bool(name) and name not in met
         met.add(name)
-        found.append(unique)
+        found.append(name if is_own else others.new(name or "tensor"))
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tfcompat_dw.checkpoint.graph import Graph, GraphNode, Output
+from tfcompat_dw.names import Names
 from tfcompat_dw.porting.config import shown
 from tfcompat_dw.porting.layer import UnsupportedLayerError
 
@@ -39,6 +40,7 @@ def unfused(graph: Graph, kept: Collection[str] = ()) -> Graph:
         kept: kinds of nodes that stay in any case.
     """
     nodes: dict[str, GraphNode] = {}
+    names = Names(graph.nodes)
     refused = dict(graph.refused)
     for node in graph.nodes.values():
         parts = [node]
@@ -48,22 +50,18 @@ def unfused(graph: Graph, kept: Collection[str] = ()) -> Graph:
             parts = [replace(node, attributes={**node.attributes, "body": body})]
         elif node.op in TAKEN_APART and node.op not in kept:
             try:
-                parts = _named(TAKEN_APART[node.op](node), node.name, graph.nodes)
+                parts = _named(TAKEN_APART[node.op](node), node.name, names)
             except UnsupportedLayerError as error:
                 refused[node.name] = str(error)
         nodes |= {part.name: part for part in parts}
     return replace(graph, nodes=nodes, refused=refused)
 
 
-def _named(parts: Sequence[Part], name: str, nodes: Mapping[str, GraphNode]) -> list[GraphNode]:
+def _named(parts: Sequence[Part], name: str, names: Names) -> list[GraphNode]:
     """One after the other, under names that no other node has."""
     found: list[GraphNode] = []
-    taken: set[str] = set()
     for number, part in enumerate(parts):
-        own = name if number == len(parts) - 1 else f"{name}/{part.op}"
-        while own != name and (own in nodes or own in taken):
-            own += "_"
-        taken.add(own)
+        own = name if number == len(parts) - 1 else names.new(f"{name}/{part.op}")
         before = [Output(found[-1].name)] if found else []
         found.append(GraphNode(own, part.op, (*before, *part.operands), part.attributes))
     return found
