@@ -34,6 +34,7 @@ from tfcompat_dw.checkpoint.mapped import MappedFile
 from tfcompat_dw.checkpoint.tflite_schema import (
     CUSTOM,
     TENSOR_TYPES,
+    custom_options,
     operator_name,
     options_of,
 )
@@ -244,7 +245,8 @@ class TFLite(Checkpoint):
             raise self._error("operator_codes", f"code {number} of {len(self._codes)}")
         code, name = self._codes[number]
         if code == CUSTOM:
-            attributes = {"custom_options": table.vector(5, "uint8").tobytes()}
+            options = table.vector(5, "uint8").tobytes()
+            attributes = {**custom_options(name, options, self.path), "custom_options": options}
         else:
             attributes = options_of(name, table.table(4))
         return _Operator(name, inputs, results, attributes)

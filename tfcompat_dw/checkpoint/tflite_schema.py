@@ -6,9 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from tfcompat_dw.checkpoint import flexbuffers
+from tfcompat_dw.checkpoint.base import CheckpointError
 from tfcompat_dw.checkpoint.flatbuffers import Table
+from tfcompat_dw.checkpoint.nodes import Node
+from tfcompat_dw.checkpoint.schemas import MESSAGES, parse
 
 TENSOR_TYPES = (
     "float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8",
@@ -215,6 +220,25 @@ def options_of(op: str, table: Table | None) -> dict[str, Any]:
             stored = "int8" if kind in _ENUMS else kind
             found[name] = _named(kind, table.number(int(number), stored, value))
     return found
+
+
+def custom_options(name: str, options: bytes, path: Path) -> dict[str, Any]:
+    """Of a custom operator, where they are a map; those of TensorFlow's node, if it is one.
+
+    Others are known to the operator's own kernel alone.
+    """
+    try:
+        found = flexbuffers.read(options)
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    if not name.startswith("Flex"):
+        return {}
+    if not isinstance(found, list) or len(found) != 2 or not isinstance(found[1], (str, bytes)):
+        raise CheckpointError(path, name[:200], "an operation of TensorFlow's without its node")
+    node = found[1].encode() if isinstance(found[1], str) else found[1]
+    return dict(Node(parse(MESSAGES["NodeDef"], node, path, name[:200]), path).about.plain)
 
 
 def _named(kind: str, value: Any) -> Any:
