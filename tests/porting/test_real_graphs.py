@@ -198,6 +198,7 @@ LOGARITHM = 5e-5
 TensorFlow itself is 3.5e-5 away from what the same weights give in float64."""
 
 
+@pytest.mark.filterwarnings("ignore:(?s).*graph of operations was ported instead")
 @pytest.mark.parametrize("name", ["notes", "notes in TFLite"])
 def test_basic_pitch_hears_the_notes_that_the_original_hears(
     originals: Originals, name: str
