@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output, Quantization
+from tfcompat_dw.checkpoint.graph import HAND_ON, Graph, GraphInput, GraphNode, Output, Quantization
 from tfcompat_dw.checkpoint.tflite import _unique as unique_names
 from tfcompat_dw.porting import PortError, graph_port
-from tfcompat_dw.porting.describe import described
+from tfcompat_dw.porting.describe import _of_graph, described
 from tfcompat_dw.porting.graph_port import port_graph
 from tfcompat_dw.porting.model import PortedModel, attribute_names
 from tfcompat_dw.porting.options import Options
@@ -399,3 +399,28 @@ def test_parts_of_nodes_get_names_that_no_node_of_the_file_has() -> None:
 def test_tensors_of_a_tflite_file_keep_the_names_that_come_first() -> None:
     names = ["a", "", "a", "a_1", "tensor", "", "a"]
     assert unique_names(names) == ["a", "tensor_1", "a_2", "a_1", "tensor", "tensor_2", "a_3"]
+
+
+# ---- nodes that hand on what they get ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("op", HAND_ON)
+def test_sizes_weights_and_tensors_go_through_nodes_that_hand_on_their_input(op: str) -> None:
+    nodes: list[Spec] = [
+        ("filter", op, ["weights"], {}),
+        ("seen", op, ["x"], {}),
+        ("z", "Conv2D", ["seen", "filter"], CONVOLUTION),
+        ("shape", "Shape", ["z"], {"out_type": "int32"}),
+        ("sizes", op, ["shape"], {}),
+        ("end", "Fill", ["sizes", "value"], {}),
+    ]
+    weights = torch.arange(6.0).reshape(1, 1, 3, 2)
+    constants = {"weights": weights, "value": scalar(1.0, torch.float32)}
+    graph = graph_of(nodes, constants, (None, None, None, 3), ["z", "end"])
+    model = port_graph(graph, Options())
+    x = torch.ones(2, 4, 5, 3)
+    assert torch.equal(model(x)["z"], torch.tensor([6.0, 9.0]).expand(2, 4, 5, 2))
+    assert model(x)["end"].shape == (2, 4, 5, 2)
+    assert [type(one).__name__ for one in model.children()] == ["Conv2D", "Operation"]
+    found = {one["name"]: one["weights"] for one in _of_graph(graph)}
+    assert found["z"] == {"weights": [1, 1, 3, 2]}

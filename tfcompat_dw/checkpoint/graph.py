@@ -8,6 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+HAND_ON = (
+    "Identity", "Snapshot", "PreventGradient", "CheckNumerics", "CheckNumericsV2", "DebugIdentity",
+    "PlaceholderWithDefault", "EnsureShape", "ReadVariableOp",
+)  # fmt: skip
+"""Operations whose result is their first input."""
+
 
 @dataclass(frozen=True)
 class Output:

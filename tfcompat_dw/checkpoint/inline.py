@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 from tfcompat_dw.checkpoint.base import CheckpointError
 from tfcompat_dw.checkpoint.constants import constant, constant_info
+from tfcompat_dw.checkpoint.graph import HAND_ON
 from tfcompat_dw.checkpoint.nodes import Body, Library, Node
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
 HANDLES = ("VarHandleOp", "VariableV2", "Variable", "AutoReloadVariable")
 """Operations that are variables; a variable's handle and its value are the same place here."""
-FIRST_INPUT = ("ReadVariableOp", "Identity", "Snapshot", "RefIdentity")
-"""What hands on a handle."""
+HAND_ON_HANDLES = (*HAND_ON, "RefIdentity")
 MAIN, VARIABLES, FED = 0, -1, -2
 """Numbers of scopes: the graph itself, all variables, and what the caller gives."""
 DEEPEST_CALLS = 100
@@ -170,7 +170,7 @@ class Inliner:
             return self._switched(place, node)
         if node.op in ("Merge", "RefMerge"):
             return self._merged(place, node)
-        if node.op in FIRST_INPUT and self._passes_handle(node):
+        if node.op in HAND_ON_HANDLES and self._passes_handle(node):
             return self._input(place, node, 0)
         return None
 

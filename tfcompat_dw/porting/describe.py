@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfcompat_dw.checkpoint import Checkpoint, CheckpointError
-from tfcompat_dw.checkpoint.graph import Graph, GraphNode
+from tfcompat_dw.checkpoint.graph import HAND_ON, Graph, GraphNode
 from tfcompat_dw.porting.config import Layer, Network, keras_major_of, parse_network
 from tfcompat_dw.porting.layer import PortError
 from tfcompat_dw.porting.weights import FileVariable, Path, variables_by_layer
@@ -14,7 +14,8 @@ from tfcompat_dw.porting.weights import FileVariable, Path, variables_by_layer
 DEPTHWISE = ("DepthwiseConv", "SeparableConv", "DEPTHWISE_CONV", "FusedDepthwiseConv")
 PLUMBING = ("Const", "Variable", "Placeholder", "Identity", "NoOp")
 """Nodes that compute nothing."""
-HAND_ON = ("Identity", "DEQUANTIZE", "DENSIFY", "ReadVariableOp")
+UNPACK = (*HAND_ON, "DEQUANTIZE", "DENSIFY")
+"""Nodes that hand on numbers, or write them out."""
 
 
 def described(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def _shapes_of_constants(
     found = {}
     for output in node.inputs:
         source = graph.nodes.get(output.node)
-        while source is not None and source.op in HAND_ON and source.inputs:
+        while source is not None and source.op in UNPACK and source.inputs:
             source = graph.nodes.get(source.inputs[0].node)
         if source is not None and source.name in graph.constants:
             if source.name not in known:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tfcompat_dw.checkpoint.graph import Graph, GraphNode, Output
+from tfcompat_dw.checkpoint.graph import HAND_ON, Graph, GraphNode, Output
 from tfcompat_dw.names import Names
 from tfcompat_dw.porting.config import Constant, TensorRef, map_references, shown
 from tfcompat_dw.porting.freed_batch import mixes_examples
@@ -81,10 +81,8 @@ from tfcompat_dw.porting.tflite import lowered
 
 CONSTANTS = ("Const", "Variable")
 RANDOM = ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "Multinomial")
-ALIASES = ("Identity", "Snapshot", "PreventGradient", "CheckNumerics", "PlaceholderWithDefault")
-"""Nodes that hand on what they get."""
 OF_SHAPES = ("Shape", "Size", "Rank")
-_OWN = frozenset({*CONSTANTS, *ALIASES, *OF_SHAPES, MAP, "Placeholder"})
+_OWN = frozenset({*CONSTANTS, *HAND_ON, *OF_SHAPES, MAP, "Placeholder"})
 """What is treated here."""
 INLINE = 16
 """Numbers of a constant that stand among a function's arguments; larger ones are stored."""
@@ -276,7 +274,7 @@ def _is_constant(node: GraphNode, known: Mapping[Output, Tensor]) -> bool:
 
 def _computed(node: GraphNode, inputs: Sequence[Tensor], room: _Room) -> list[Tensor]:
     """A node of constants."""
-    if node.op in ALIASES:
+    if node.op in HAND_ON:
         return [inputs[0]]
     if node.op == "Shape":
         return [torch.tensor(inputs[0].shape, dtype=_integer(node))]
@@ -533,7 +531,7 @@ class _GraphPort:
             self.known.update((Output(node.name, i), value) for i, value in enumerate(found))
         elif node.op == MAP:
             self._map(node)
-        elif node.op in ALIASES:
+        elif node.op in HAND_ON:
             self.values[node.name] = [self._value(node.inputs[0])]
         elif node.op in OF_SHAPES:
             sizes = self._sizes_of(node)

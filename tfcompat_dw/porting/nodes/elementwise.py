@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from tfcompat_dw.checkpoint.graph import HAND_ON
 from tfcompat_dw.porting.layer import UnsupportedLayerError
 from tfcompat_dw.porting.nodes.arguments import (
     Table,
@@ -45,9 +46,6 @@ _BINARY = {
     "BitwiseXor": "bitwise_xor", "LeftShift": "left_shift", "RightShift": "right_shift",
     "Prelu": "prelu",
 }  # fmt: skip
-_FIRST = ("Identity", "Snapshot", "PreventGradient", "CheckNumerics", "PlaceholderWithDefault",
-          "EnsureShape", "CheckNumericsV2", "DebugIdentity", "ReadVariableOp")  # fmt: skip
-"""They hand on their first input."""
 
 
 def _first(call: NodeCall) -> Bound:
@@ -124,7 +122,7 @@ def _bucketize(call: NodeCall) -> Bound:
 HANDLERS: Table = {
     **{op: simple(function, 1) for op, function in _UNARY.items()},
     **{op: simple(function, 2) for op, function in _BINARY.items()},
-    **{op: takes(1, None, _first) for op in _FIRST},
+    **{op: takes(1, None, _first) for op in HAND_ON},
     "IdentityN": takes(1, None, _all),
     "AddN": takes(1, None, _add_n),
     "AccumulateNV2": takes(1, None, _add_n),

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tfcompat_dw.checkpoint.graph import HAND_ON
 from tfcompat_dw.porting.config import TensorRef, shown
 from tfcompat_dw.porting.layer import UnsupportedLayerError
 from tfcompat_dw.porting.nodes import HANDLERS
@@ -461,9 +462,6 @@ def _as_tensor(call: NodeCall, values: Array) -> Tensor:
     return torch.tensor(flat, dtype=torch_dtype(kind)).reshape(values.shape)
 
 
-_SAME = ("Identity", "StopGradient", "Snapshot", "PreventGradient", "PlaceholderWithDefault",
-         "EnsureShape")  # fmt: skip
-"""They hand on what they get."""
 _FOLDS: dict[str, Fold] = {
     **{op: _arithmetic(function) for op, function in _ARITHMETIC.items()},
     **{op: _comparison(function) for op, function in _COMPARISONS.items()},
@@ -503,5 +501,5 @@ _FOLDS: dict[str, Fold] = {
     "Shape": _shape,
     "Size": lambda call, inputs: _of(inputs[0].size),
     "Rank": lambda call, inputs: _of(inputs[0].ndim),
-    **dict.fromkeys(_SAME, _same),
+    **dict.fromkeys((*HAND_ON, "StopGradient"), _same),
 }
