@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tfcompat_dw.checkpoint.nodes import MOST_NODES, Body, Library, Node
+from tfcompat_dw.checkpoint.nodes import Body, Library, Node
 from tfcompat_dw.checkpoint.schemas import MESSAGES
 
 _OF_LISTS = {
@@ -23,8 +23,9 @@ _OF_LISTS = {
 }
 ENTER, EXIT = ("Enter", "RefEnter"), ("Exit", "RefExit")
 _CONTROL = (*ENTER, *EXIT, "NextIteration", "RefNextIteration", "LoopCond")
-MOST_LOOKED_AT = 8 * MOST_NODES
-"""Nodes of all loops together; loops beyond them stay as they are."""
+LOOKS = 4
+"""How often each node of a graph may be looked at, on the average: it is in one loop, as a rule.
+Loops beyond that stay as they are."""
 
 
 class _NoLoopError(Exception):
@@ -66,7 +67,7 @@ class _Rewriting:
     def __init__(self, library: Library) -> None:
         self.library, self.body, self.path = library, library.main, library.path
         self.functions: dict[str, Body] = {}
-        self.looked_at = 0
+        self.looks = LOOKS * len(self.body.nodes)
         self._made: list[Node] = []
         self._names: set[str] = set()
         """Of those."""
@@ -77,6 +78,12 @@ class _Rewriting:
     def source(self, name: str) -> tuple[str, int]:
         """From an input's name to the node and the number of its output."""
         return self.library.source(self.body, name)
+
+    def look(self, count: int = 1) -> None:
+        """Keeps count, so that loops that share nodes do not take forever."""
+        self.looks -= count
+        if self.looks < 0:
+            raise _NoLoopError
 
     @cached_property
     def users(self) -> Mapping[str, list[Node]]:
@@ -170,8 +177,8 @@ class _Loop:
         found, stack = set(names), list(names)
         while stack:
             for node in self.graph.users.get(stack.pop(), ()):
-                self.graph.looked_at += 1
-                if self.graph.looked_at > MOST_LOOKED_AT or node.op in ENTER:
+                self.graph.look()
+                if node.op in ENTER:
                     raise _NoLoopError
                 if node.op not in EXIT and node.name not in found:
                     found.add(node.name)
@@ -227,9 +234,7 @@ class _Loop:
             if source in arguments or source[0] in nodes:
                 continue
             node = self._plain(source[0])
-            self.graph.looked_at += 1 + len(node.inputs)
-            if self.graph.looked_at > MOST_LOOKED_AT:
-                raise _NoLoopError
+            self.graph.look(1 + len(node.inputs))
             nodes[node.name] = node
             stack += node.inputs
         kept = {node.name: self._of_lists(node, arguments) for node in nodes.values()}
