@@ -23,8 +23,8 @@ _OF_LISTS = {
 }
 ENTER, EXIT = ("Enter", "RefEnter"), ("Exit", "RefExit")
 _CONTROL = (*ENTER, *EXIT, "NextIteration", "RefNextIteration", "LoopCond")
-LOOKS = 4
-"""How often each node of a graph may be looked at, on the average: it is in one loop, as a rule.
+LOOKS = 16
+"""How often a node may be looked at, on the average: about five times if all are in one loop.
 Loops beyond that stay as they are."""
 
 
