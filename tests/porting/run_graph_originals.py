@@ -4,7 +4,8 @@
 
 INPUTS has an array ``NAME`` for each, a batch of examples.  OUTPUTS gets ``NAME KEY`` for each of
 its outputs: of a SavedModel from the whole batch, of a TFLite file from one example after the
-other, by the names of its tensors where it has no signature.
+other, by the names of its tensors where it has no signature.  Of a SavedModel whose NAME ends with
+``frozen`` the graph is written to ``NAME.pb`` beside OUTPUTS, its functions and loops written out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 os.environ |= {
     "TF_ENABLE_ONEDNN_OPTS": "0",
@@ -21,6 +23,7 @@ os.environ |= {
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -52,6 +55,12 @@ def loaded(model, examples):
     return {key: value.numpy() for key, value in model(tf.constant(examples)).items()}
 
 
+def freeze(model, path):
+    """Variables become constants; loops run between ``Enter`` and ``Exit``, as in TF 1."""
+    graph = convert_variables_to_constants_v2(model).graph
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+
+
 def main(given, wanted, files):
     models, results = {}, {}
     with np.load(given) as inputs:
@@ -61,7 +70,10 @@ def main(given, wanted, files):
             else:
                 if path not in models:
                     models[path] = tf.saved_model.load(path)
-                found = loaded(models[path].signatures["serving_default"], inputs[name])
+                model = models[path].signatures["serving_default"]
+                found = loaded(model, inputs[name])
+                if name.endswith("frozen"):
+                    freeze(model, Path(wanted).with_name(f"{name}.pb"))
             results |= {f"{name} {key}": value for key, value in found.items()}
     np.savez(wanted, **results)
 

@@ -99,6 +99,7 @@ GRIDS = {
 FILES = {
     "bells": "yamnet",
     "bells at once": "yamnet",
+    "bells frozen": "yamnet",
     "notes": "pitch",
     "notes in TFLite": "nmp.tflite",
     **{name: f"faces/face_detection_{name}.tflite" for name in GRIDS},
@@ -113,6 +114,7 @@ def inputs() -> dict[str, np.ndarray]:
     return {
         "bells": seconds(),
         "bells at once": recording()[None],
+        "bells frozen": seconds()[8:12],
         "notes": notes(),
         "notes in TFLite": notes(),
         **{name: faces(side) for name, (side, _) in GRIDS.items()},
@@ -125,8 +127,10 @@ def inputs() -> dict[str, np.ndarray]:
 class Originals:
     """The networks' inputs and what TensorFlow and TFLite made of them."""
 
-    def __init__(self, given: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
-        self._given, self._found = given, found
+    def __init__(
+        self, folder: Path, given: dict[str, np.ndarray], found: dict[str, np.ndarray]
+    ) -> None:
+        self.folder, self._given, self._found = folder, given, found
 
     def input(self, name: str) -> Tensor:
         return torch.from_numpy(self._given[name])
@@ -145,7 +149,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
     arguments = [folder / "inputs.npz", folder / "outputs.npz", *files]
     subprocess.run([*program, *arguments], check=True, capture_output=True, timeout=600)
     with np.load(folder / "outputs.npz") as found:
-        return Originals(given, dict(found))
+        return Originals(folder, given, dict(found))
 
 
 def port(name: str, **options: Any) -> PortedModel:
@@ -178,6 +182,16 @@ def test_yamnet_hears_the_bells_that_it_hears_in_tensorflow(originals: Originals
         assert np.array_equal(found > 0.5, expected > 0.5)
     assert expected.item() == pytest.approx(0.9995, abs=5e-5)
     assert found.item() == pytest.approx(0.9995, abs=5e-5)
+
+
+def test_yamnet_as_a_frozen_graph_hears_what_it_hears_as_a_saved_model(
+    originals: Originals,
+) -> None:
+    """Nearly all of it is a loop that TensorFlow has written out."""
+    model = port_model(originals.folder / "bells frozen.pb")
+    found = only(ported(model, originals.input("bells frozen")))
+    assert distance(found, only(originals.outputs("bells frozen"))) <= BOUND
+    assert found.min() > 0.9
 
 
 def test_yamnet_hears_bells_where_somebody_heard_them() -> None:
