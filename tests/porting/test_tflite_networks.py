@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from drawn_arrays import floats, i32, seeds
+from flatbuffers import flexbuffers
 from hypothesis import given
 from hypothesis import strategies as st
-from tflite_cases import QUICK, Case, Result, const, live, network_of, outputs_of, ported
+from tflite_cases import LONG, QUICK, Case, Result, const, live, network_of, outputs_of, ported
 from tflite_network import Interpreter, Network, Operator, Steps, Tensor
 from torch import nn
 
+from tfcompat_dw.checkpoint import CheckpointError
+from tfcompat_dw.checkpoint.schemas import MESSAGES
 from tfcompat_dw.porting import PortError
 from tfcompat_dw.porting.model import flat
 
@@ -229,6 +232,82 @@ def test_mediapipes_transposed_convolution_computes_what_plain_loops_compute(int
         np.testing.assert_allclose(found, transposed(*drawn), rtol=0, atol=48 * 2**-15)
 
     run()
+
+
+# ---- the end of object detectors -----------------------------------------------------------------
+
+
+def detection_cases(draw):
+    count, classes = draw(st.integers(1, 12)), draw(st.integers(1, 4))
+    most, each = draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    boxes = floats(draw(seeds()), (1, count, draw(st.sampled_from([4, 6]))))
+    scores = floats(draw(seeds()), (1, count, classes + draw(st.integers(0, 1))), 0, 1)
+    anchors = floats(draw(seeds()), (count, 4), 0.2, 0.8)
+    options = {
+        "max_detections": most, "max_classes_per_detection": each, "num_classes": classes,
+        "nms_score_threshold": draw(st.sampled_from([0.0, 0.3, 2.0])),
+        "nms_iou_threshold": draw(st.sampled_from([0.05, 0.3, 1.0])),
+        "y_scale": 10.0, "x_scale": 10.0, "h_scale": 5.0, "w_scale": 5.0,
+    }  # fmt: skip
+    if draw(st.booleans()):
+        options["use_regular_nms"] = draw(st.booleans())
+    if draw(st.booleans()):
+        options["detections_per_class"] = draw(st.integers(1, 4))
+    if options.get("use_regular_nms"):
+        options["max_classes_per_detection"] = 1
+    given = [live(boxes), live(scores), const(anchors)]
+    results = [Result("float32")] * 4
+    return Case("TFLite_Detection_PostProcess", given, options, results, flexbuffers.Dumps(options))
+
+
+@pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_the_detections_are_those_of_the_interpreter(interpreter, folder, long):
+    """What lies behind them, the interpreter leaves as it was."""
+
+    @(LONG if long else QUICK)
+    @given(st.composite(detection_cases)())
+    def run(case):
+        data, expected = interpreter(network_of(case), [one.array for one in case.live])
+        assert not isinstance(expected, str), expected
+        found = outputs_of(ported(folder, data), case)
+        each = case.options["max_classes_per_detection"]
+        kinds = min(each, case.options["num_classes"])
+        assert [one.shape for one in found] == [one.shape for one in expected]
+        assert found[3].tolist() == expected[3].tolist()
+        count = int(expected[3][0])
+        for one, other in zip(found[:3], expected[:3], strict=True):
+            rest = one.shape[2:]
+            one, other = (of.reshape(-1, each, *rest)[:count, :kinds] for of in (one, other))
+            np.testing.assert_allclose(one, other, rtol=4e-7, atol=4e-7)
+            assert not found[2].reshape(-1, each)[count:].any()
+
+    run()
+
+
+# ---- operations of TensorFlow's: tensorflow/lite/delegates/flex ----------------------------------
+
+
+def test_an_operation_of_tensorflows_is_what_it_is_in_a_graph(interpreter, folder):
+    """The interpreter here has no kernels for such; TensorFlow has."""
+    x = floats(1, (1, 5, 6, 2))
+    data, (expected,) = interpreter("patches", [x])
+    assert b"FlexExtractImagePatches" in data
+    np.testing.assert_array_equal(ported(folder, data)(torch.from_numpy(x)).numpy(), expected)
+
+
+def test_an_operation_of_tensorflows_that_is_not_there_is_listed(interpreter, folder):
+    node = MESSAGES["NodeDef"](name=b"n", op=b"Batch", input=[b"x"])
+    options = bytes(flexbuffers.Dumps(["Batch", node.SerializeToString()]))
+    data, _ = interpreter(chain(("FlexBatch", options)), None)
+    with pytest.raises(PortError, match="FlexBatch, 1 times"):
+        ported(folder, data)
+
+
+@pytest.mark.parametrize("options", [b"", b"abc", bytes(flexbuffers.Dumps(["Relu"]))])
+def test_an_operation_of_tensorflows_without_its_node_is_damaged(interpreter, folder, options):
+    data, _ = interpreter(chain(("FlexRelu", options)), None)
+    with pytest.raises(CheckpointError, match="FlexRelu: an operation of TensorFlow's without"):
+        ported(folder, data)
 
 
 # ---- shapes --------------------------------------------------------------------------------------

@@ -87,11 +87,12 @@ class Interpreter:
         )
 
     def __call__(
-        self, network: Network, inputs: list[np.ndarray] | None
+        self, network: Network | str, inputs: list[np.ndarray] | None
     ) -> tuple[bytes, list[np.ndarray] | str]:
         """The file, and its outputs or what the interpreter says against it.
 
-        Without inputs the file is written and not run.
+        Without inputs the file is written and not run.  A name is that of a function of
+        ``tflite_run.py``, which TensorFlow itself converts and computes.
         """
         assert self.process.stdin
         assert self.process.stdout

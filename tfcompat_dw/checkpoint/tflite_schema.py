@@ -12,7 +12,7 @@ from typing import Any
 from tfcompat_dw.checkpoint import flexbuffers
 from tfcompat_dw.checkpoint.base import CheckpointError
 from tfcompat_dw.checkpoint.flatbuffers import Table
-from tfcompat_dw.checkpoint.nodes import Node
+from tfcompat_dw.checkpoint.nodes import Attributes
 from tfcompat_dw.checkpoint.schemas import MESSAGES, parse
 
 TENSOR_TYPES = (
@@ -238,7 +238,8 @@ def custom_options(name: str, options: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(found, list) or len(found) != 2 or not isinstance(found[1], (str, bytes)):
         raise CheckpointError(path, name[:200], "an operation of TensorFlow's without its node")
     node = found[1].encode() if isinstance(found[1], str) else found[1]
-    return dict(Node(parse(MESSAGES["NodeDef"], node, path, name[:200]), path).about.plain)
+    message = parse(MESSAGES["NodeDef"], node, path, name[:200])  # without a name of its own
+    return dict(Attributes(message.attr).plain)
 
 
 def _named(kind: str, value: Any) -> Any:

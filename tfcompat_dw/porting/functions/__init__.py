@@ -37,6 +37,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 SEVERAL_RESULTS = frozenset(
     {"split", "split_sizes", "split_evenly", "unstack", "top_k",
-     "max_pool_with_argmax", "fused_batch_norm", "non_max_suppression", "tensors", "unique"}
+     "max_pool_with_argmax", "fused_batch_norm", "non_max_suppression", "tensors", "unique",
+     "detections"}
 )  # fmt: skip
 """Functions whose result is a list of tensors."""

@@ -5,13 +5,13 @@ How many there are depends on their values: no shape is known before, and no pro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tfcompat_dw.porting.functions.arrays import as_tensor
+from tfcompat_dw.porting.functions.arrays import Array, as_tensor
 
 
 def _non_max_suppression(
@@ -49,7 +49,10 @@ def _non_max_suppression(
     limit, overlap, sigma = int(most), float(iou_threshold), float(sigma)
     low = -torch.inf if score_threshold is None else float(score_threshold)
     limit_here = min(limit, len(scores))
-    kept, found = _chosen(boxes, scores.clone(), limit_here, overlap, low, sigma, drops_equal)
+    is_open = scores > low
+    kept, found = _chosen(
+        boxes, scores.clone(), is_open, limit_here, overlap, low, sigma, drops_equal
+    )
     count = len(kept)
     short = max(0, limit - count) if pads else 0
     indices = torch.tensor(kept + [0] * short, dtype=torch.int32, device=boxes.device)
@@ -75,15 +78,16 @@ def _shapes(scores: Tensor, most: Any, results: str, pads: bool) -> list[Tensor]
 def _chosen(
     boxes: Tensor,
     scores: Tensor,
+    is_open: Tensor,
     limit: int,
     overlap: float,
-    low: float,
-    sigma: float,
-    drops_equal: bool,
+    low: float = -torch.inf,
+    sigma: float = 0.0,
+    drops_equal: bool = False,
 ) -> tuple[list[int], list[Tensor]]:
+    """Places of boxes and their scores, out of those that are open; ``is_open`` is changed."""
     kept: list[int] = []
     found: list[Tensor] = []
-    is_open = scores > low
     while len(kept) < limit and bool(is_open.any()):
         left = torch.where(is_open, scores, -torch.inf)
         best = int(left.argmax())
@@ -116,4 +120,105 @@ def _overlaps(boxes: Tensor, one: int) -> Tensor:
     return torch.where(is_empty, 0.0, inside / torch.where(is_empty, 1.0, whole))
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {"non_max_suppression": _non_max_suppression}
+# ---- TFLite_Detection_PostProcess ----------------------------------------------------------------
+
+
+def _detections(
+    boxes: Array,
+    scores: Array,
+    anchors: Array,
+    scales: Sequence[float],
+    classes: int,
+    most: int,
+    each: int,
+    iou_threshold: float,
+    score_threshold: float,
+    per_class: int | None = None,
+) -> list[Tensor]:
+    """The end of an SSD network (``tensorflow/lite/kernels/detection_postprocess.cc``).
+
+    Args:
+        boxes: ``[n, anchors, 4 or more]``: middle, height and width as differences from anchors.
+        scores: ``[n, anchors, classes]``, or with one more, the background, before them.
+        anchors: ``[anchors, 4]``: middle (y, x), height and width.
+        scales: of the four differences.
+        classes: how many there are.
+        most: detections of an image.
+        each: classes of a detection.
+        iou_threshold: an overlap above it drops the box with the lower score.
+        score_threshold: boxes below it are not looked at.
+        per_class: at most so many boxes of each class, whose boxes drop only each other; None: a
+            box has a class, its best one, before others drop it, and ``each - 1`` more.
+
+    Returns:
+        Boxes (top, left, bottom, right), classes, scores, and how many of them; zeros after these.
+    """
+    boxes, scores = as_tensor(boxes), as_tensor(scores)
+    anchors = as_tensor(anchors, boxes)
+    n, count = boxes.shape[0], most * each
+    if scores.dim() != 3 or scores.shape[2] - classes not in (0, 1) or boxes.shape[2] < 4:
+        raise ValueError(f"{tuple(boxes.shape)}, {tuple(scores.shape)} and {classes} classes")
+    corners = _corners(boxes[..., :4].double(), anchors.double(), scales).to(boxes.dtype)
+    results = [
+        boxes.new_zeros(n, count, 4),
+        boxes.new_zeros(n, count),
+        boxes.new_zeros(n, count),
+        boxes.new_zeros(n),
+    ]
+    if boxes.is_meta:
+        return results
+    scores = scores[..., scores.shape[2] - classes :]
+    for image in range(n):
+        given = corners[image], scores[image], most, iou_threshold, score_threshold
+        chosen = _best_classes(*given, each) if per_class is None else _by_class(*given, per_class)
+        for place, box, kind in chosen:
+            results[0][image, place] = corners[image, box]
+            results[1][image, place] = kind
+            results[2][image, place] = scores[image, box, kind]
+        found = len(chosen) if per_class is not None else len({box for _, box, _ in chosen})
+        results[3][image] = found
+    return results
+
+
+def _corners(boxes: Tensor, anchors: Tensor, scales: Sequence[float]) -> Tensor:
+    """Top, left, bottom, right."""
+    y, x, height, width = (one / scale for one, scale in zip(boxes.unbind(-1), scales, strict=True))
+    rows, columns, tall, wide = anchors.unbind(-1)
+    y, x = y * tall + rows, x * wide + columns
+    half_height, half_width = height.exp() * tall / 2, width.exp() * wide / 2
+    return torch.stack([y - half_height, x - half_width, y + half_height, x + half_width], -1)
+
+
+_Chosen = list[tuple[int, int, int]]
+"""Places among the results, boxes and classes."""
+
+
+def _best_classes(
+    boxes: Tensor, scores: Tensor, most: int, overlap: float, low: float, each: int
+) -> _Chosen:
+    best, kinds = scores.sort(dim=1, descending=True, stable=True)
+    is_open = best[:, 0] >= low
+    kept, _found = _chosen(boxes, best[:, 0], is_open, most, overlap)
+    return [
+        (each * place + number, box, int(kinds[box, number]))
+        for place, box in enumerate(kept)
+        for number in range(min(each, scores.shape[1]))
+    ]
+
+
+def _by_class(
+    boxes: Tensor, scores: Tensor, most: int, overlap: float, low: float, per_class: int
+) -> _Chosen:
+    found: list[tuple[float, int, int]] = []
+    for kind in range(scores.shape[1]):
+        of_kind = scores[:, kind]
+        kept, values = _chosen(boxes, of_kind, of_kind >= low, per_class, overlap)
+        found += [(float(value), box, kind) for value, box in zip(values, kept, strict=True)]
+    found.sort(key=lambda one: -one[0])
+    return [(place, box, kind) for place, (_, box, kind) in enumerate(found[:most])]
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "non_max_suppression": _non_max_suppression,
+    "detections": _detections,
+}

@@ -139,6 +139,24 @@ def _kept(call: NodeCall) -> Any:
     return most
 
 
+def _detections(call: NodeCall) -> Bound:
+    """``TFLite_Detection_PostProcess``, which TensorFlow registers nowhere."""
+    scales = [real(call, f"{key}_scale", 0.0) for key in ("y", "x", "h", "w")]
+    counts = ("num_classes", "max_detections", "max_classes_per_detection")
+    classes, most, each = (whole(call, key) for key in counts)
+    overlap, low = (real(call, f"nms_{key}_threshold", 0.0) for key in ("iou", "score"))
+    if min(classes, most, each) < 1 or most * each > MOST_BOXES or 0.0 in scales:
+        given = [classes, most, each, *scales]
+        raise UnsupportedLayerError(f"its numbers of classes and boxes, and scales, are {given}")
+    if not 0 < overlap <= 1:
+        raise UnsupportedLayerError(f"its nms_iou_threshold is {overlap}")
+    kwargs: dict[str, Any] = {}
+    if flag(call, "use_regular_nms"):
+        kwargs["per_class"] = whole(call, "detections_per_class", 100)
+    args = (*operands(call, 3), scales, classes, most, each, overlap, low)
+    return Bound("detections", args, kwargs)
+
+
 HANDLERS: Table = {
     "MaxPool": takes(1, 1, lambda call: _pool("max_pool", 2, call)),
     "MaxPoolV2": takes(3, 3, lambda call: _pool("max_pool", 2, call)),
@@ -154,6 +172,7 @@ HANDLERS: Table = {
     "ResizeBicubic": takes(2, 2, lambda call: _resize("resize_bicubic", call)),
     "ResizeArea": takes(2, 2, lambda call: _resize("resize_area", call)),
     "CropAndResize": takes(4, 4, _crop_and_resize),
+    "TFLite_Detection_PostProcess": takes(3, 3, _detections),
     "NonMaxSuppression": takes(3, 3, _non_max_suppression),
     "NonMaxSuppressionV2": takes(4, 4, _non_max_suppression),
     "NonMaxSuppressionV3": takes(5, 5, _non_max_suppression),
