@@ -203,7 +203,6 @@ OF_GRAPHS = {
         "a function that calls itself",
     ),
     "functions that call two others": (doubling(50, node("n", "Neg", "a")), "50000 calls of"),
-    "functions that call two others and do nothing": (doubling(50, result="a"), "50000 calls"),
     "300 functions within each other": (
         graph(holder(), call("y", "f0", "x"), functions=in_a_row(300, identity)),
         "more than 100 functions within each other",

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tfcompat_dw.checkpoint import open_checkpoint
+from tfcompat_dw.checkpoint import CheckpointError, open_checkpoint
+from tfcompat_dw.checkpoint.graph import Graph
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from graph_lies import LARGE, LIES, graph, holder, loop_of_tf_1, node  # noqa: E402
+from graph_dice import random_graph  # noqa: E402
+from graph_lies import FOUR, LARGE, LIES, graph, holder, loop_of_tf_1, node  # noqa: E402
 from test_tf_checkpoints import run  # noqa: E402
+from tf_tables import bundle_entry, write_bundle  # noqa: E402
 
 MEMORY, SECONDS = 128, 20
 """MiB, and seconds of one processor, for each file.  None takes more than 90 MiB, or 4 seconds."""
@@ -66,5 +72,45 @@ def test_loops_whose_names_meet_stay_apart(tmp_path: Path) -> None:
     write = graph(holder(), node("f", "Neg", "x"), *first, *second, node("y", "Abs", "b/exit"))
     found = open_checkpoint(write(tmp_path)).graph()
     assert found is not None
-    ops = [node.op for node in found.nodes.values()]
+    ops = [one.op for one in found.nodes.values()]
     assert ops == ["Placeholder", "Neg", "While", "While", "Abs"]
+
+
+def read_random(number: int, folder: Path) -> set[str]:
+    """The operations of a random graph, all of which is read."""
+    path = folder / "dice.meta"
+    path.write_bytes(random_graph(random.Random(number)).SerializeToString())
+    found = open_checkpoint(path).graph()
+    assert found is not None
+    check_graph(found)
+    for name in found.constants:
+        found.constants[name]
+    return {one.op for one in found.nodes.values()}
+
+
+def check_graph(graph: Graph) -> None:
+    """Nodes come after those that they take results of; so it is within maps."""
+    before: set[str] = set()
+    for name, found in graph.nodes.items():
+        assert name == found.name
+        assert {one.node for one in found.inputs} <= before
+        before.add(name)
+        if found.op == "MapFn":
+            body = found.attributes["body"]
+            assert len(body.inputs) == len(found.inputs)
+            check_graph(body)
+    assert {one.node for one in graph.outputs.values()} <= before
+    assert {one.output.node for one in graph.inputs} <= before
+    names = [one.name for one in graph.inputs]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("count", [700, pytest.param(50_000, marks=pytest.mark.full)])
+def test_graphs_of_random_nodes_are_read_or_refused(count: int, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "dice", {b"v": bundle_entry(FOUR, 4)}, FOUR)
+    met: Counter[str] = Counter()
+    for number in range(count):
+        with suppress(CheckpointError):
+            met.update(read_random(number, tmp_path))
+    assert met["Placeholder"] > count / 5
+    assert {"MapFn", "While", "Variable", "Switch", "Merge", "If", "Split"} <= set(met)
