@@ -232,12 +232,20 @@ class _TransposedConvolution(_Windowed):
         _order_in_memory(self.weight, is_last)
 
     def _computed(self, x: Tensor) -> Tensor:
-        """An overlap is cut in halves, an odd one more at the end; beyond it there is bias."""
+        """An overlap is cut in halves, an odd one more at the end; beyond the windows is bias.
+
+        ``output_padding`` is not left to PyTorch: for a channels-last image and a kernel smaller
+        than its stride, its gradient writes past its arrays (2.13, processors without AVX-512).
+        """
         rank = len(self.stride)
         before = tuple(max(overlap, 0) // 2 for overlap in self.overlap)
         beyond = tuple(max(-overlap, 0) for overlap in self.overlap)
         transpose: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
-        y = transpose(x, self.weight, self.bias, self.stride, before, beyond)
+        bias = None if any(beyond) else self.bias
+        y = transpose(x, self.weight, bias, self.stride, before)
+        if any(beyond):
+            y = F.pad(y, [end for size in reversed(beyond) for end in (0, size)])
+            y = y if self.bias is None else y + self.bias.view(-1, *[1] * rank)
         for axis, overlap in enumerate(self.overlap):
             if overlap > 0 and overlap % 2:
                 y = y.narrow(axis + 2, 0, y.shape[axis + 2] - 1)
