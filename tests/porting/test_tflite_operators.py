@@ -33,6 +33,7 @@ from tflite_cases import (
     outputs_of,
     ported,
     sparse,
+    state,
 )
 from tflite_network import Interpreter
 
@@ -462,6 +463,43 @@ def _batch_matmul(draw, op):
         draw(seeds()), (*other, *((columns, inner) if turned["adj_y"] else (inner, columns)))
     )
     return Case(op, given_as(draw, a, b), turned)
+
+
+# ---- from step to step ---------------------------------------------------------------------------
+
+# Up to 8 products below 1 in each of 5 steps, whose errors the next ones take over.
+STEPS = 2**8
+
+
+@case("UNIDIRECTIONAL_SEQUENCE_LSTM", absolute=STEPS)
+def _lstm(draw, op):
+    n, steps, columns, units = (draw(st.integers(1, 4)) for _ in range(4))
+    inputs = [const(floats(draw(seeds()), (units, columns), -1, 1)) for _ in range(4)]
+    hidden = [const(floats(draw(seeds()), (units, units), -1, 1)) for _ in range(4)]
+    biases = [const(floats(draw(seeds()), (units,), -1, 1)) for _ in range(4)]
+    if draw(st.booleans()):  # what is not forgotten is taken in
+        inputs[0] = hidden[0] = biases[0] = None
+    options = {
+        "time_major": draw(st.booleans()), "cell_clip": draw(st.sampled_from([0.0, 10.0, 0.25])),
+        "fused_activation_function": draw(st.sampled_from(["TANH", "RELU", "RELU6"])),
+    }  # fmt: skip
+    shape = (steps, n, columns) if options["time_major"] else (n, steps, columns)
+    given = [live(floats(draw(seeds()), shape, -1, 1)), *inputs, *hidden, None, None, None, *biases]
+    states = [state(n, units), state(n, units)]
+    return Case(op, [*given, None, None, *states, *[None] * (4 * draw(st.booleans()))], options)
+
+
+@case("UNIDIRECTIONAL_SEQUENCE_RNN", absolute=STEPS)
+def _rnn(draw, op):
+    n, steps, columns, units = (draw(st.integers(1, 4)) for _ in range(4))
+    options = {
+        "time_major": draw(st.booleans()),
+        "fused_activation_function": draw(st.sampled_from(["TANH", "RELU", "RELU6", "NONE"])),
+    }
+    shape = (steps, n, columns) if options["time_major"] else (n, steps, columns)
+    weights = [floats(draw(seeds()), of, -0.5, 0.5) for of in ((units, columns), (units, units))]
+    given = [live(floats(draw(seeds()), shape, -1, 1)), *map(const, weights)]
+    return Case(op, [*given, const(floats(draw(seeds()), (units,))), state(n, units)], options)
 
 
 # ---- pools and images ----------------------------------------------------------------------------

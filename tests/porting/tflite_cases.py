@@ -67,7 +67,8 @@ class Case:
     @property
     def live(self) -> list[Given]:
         """Those that are given when the network runs."""
-        return [one for one in self.inputs if one is not None and not one.is_constant]
+        given = [one for one in self.inputs if one is not None and not one.is_constant]
+        return [one for one in given if one.tensor is None or not one.tensor.is_variable]
 
 
 def live(array: np.ndarray, steps: Steps | None = None) -> Given:
@@ -78,6 +79,12 @@ def live(array: np.ndarray, steps: Steps | None = None) -> Given:
 def const(array: np.ndarray, steps: Steps | None = None, dtype: str = "") -> Given:
     """A constant."""
     return Given(np.asarray(array), True, steps, dtype)
+
+
+def state(*shape: int) -> Given:
+    """Zeros that the interpreter keeps from one call to the next."""
+    tensor = Tensor("float32", shape, is_variable=True)
+    return Given(np.zeros(shape, np.float32), tensor=tensor)
 
 
 def real(array: np.ndarray, steps: Steps) -> np.ndarray:
@@ -108,6 +115,8 @@ def _dtype(one: Given) -> str:
 def _added(network: Network, one: Given) -> int:
     data = one.array.tobytes() if one.is_constant else None
     number = network.add(one.tensor or Tensor(_dtype(one), one.array.shape, data, one.steps))
+    if one.tensor is not None and one.tensor.is_variable:
+        return number
     if not one.is_constant:
         network.inputs.append(number)
     dtype, steps = network.tensors[number].dtype, one.steps

@@ -61,6 +61,8 @@ class _Stored:
     buffer: tuple[int, int] | None
     """Where a constant's bytes begin, and how many there are."""
     sparsity: Table | None
+    is_state: bool
+    """Whether it is kept from one call to the next, zeros at first."""
 
     @property
     def real_dtype(self) -> str:
@@ -276,6 +278,7 @@ class TFLite(Checkpoint):
             self._quantization(table.table(4), shape, dtype, name),
             self._buffer(table, name) if min(shape, default=0) >= 0 else None,
             table.table(6),
+            bool(table.number(5, "bool")),
         )
 
     def _shape(self, table: Table, slot: int, name: str) -> tuple[int, ...]:
@@ -517,6 +520,8 @@ class _GraphReader:
             tensor = self.tensors[index]
             if tensor.buffer is None and 0 in tensor.shape:  # a constant of no numbers
                 tensor = self.tensors[index] = replace(tensor, buffer=(0, 0))
+            if tensor.buffer is None and tensor.is_state:
+                return MISSING  # every call of the port is the first
             if tensor.buffer is None:
                 raise self.file._error(tensor.name, "it is used before it is computed")
             self.nodes[tensor.name] = GraphNode(tensor.name, "Const", (), {"dtype": tensor.dtype})

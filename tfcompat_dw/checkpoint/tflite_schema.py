@@ -177,6 +177,16 @@ _OPTIONS = {
         1 bool reverse
     """,
     "GELU": "0 bool approximate",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": """
+        0 activation fused_activation_function
+        1 float32 cell_clip
+        2 float32 proj_clip
+        3 bool time_major
+    """,
+    "UNIDIRECTIONAL_SEQUENCE_RNN": """
+        0 bool time_major
+        1 activation fused_activation_function
+    """,
     "BUCKETIZE": "0 float32[] boundaries",
     "UNIQUE": "0 type idx_out_type=2",
     "ONE_HOT": "0 int32 axis",

@@ -9,7 +9,7 @@ without memory run along (:mod:`.probe`), so that shapes are known and misfits a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,10 +53,13 @@ from tfcompat_dw.porting.nodes.patterns import (
 )
 from tfcompat_dw.porting.nodes.size_types import tensor_of_sizes, type_of_sizes
 from tfcompat_dw.porting.nodes.weights import (
+    RECURRENT,
     NotALayerError,
     Weighted,
     fused_normalization,
+    one_prelu,
     prelu,
+    recurrent,
     shapes_of,
     small_list,
     stored,
@@ -82,7 +85,14 @@ from tfcompat_dw.porting.tflite import lowered
 CONSTANTS = ("Const", "Variable")
 RANDOM = ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "Multinomial")
 OF_SHAPES = ("Shape", "Size", "Rank")
-_OWN = frozenset({*CONSTANTS, *HAND_ON, *OF_SHAPES, MAP, "Placeholder"})
+LAYERS_OF_NODES: dict[str, Callable[[GraphNode, Mapping[Output, Tensor]], Weighted]] = {
+    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
+                    fused_normalization),
+    "Prelu": one_prelu,
+    RECURRENT: recurrent,
+}  # fmt: skip
+"""Nodes that are layers by themselves, as a rule: descriptions of these."""
+_OWN = frozenset({*CONSTANTS, *HAND_ON, *OF_SHAPES, MAP, RECURRENT, "Placeholder"})
 """What is treated here."""
 INLINE = 16
 """Numbers of a constant that stand among a function's arguments; larger ones are stored."""
@@ -268,8 +278,10 @@ def _known(
 
 
 def _is_constant(node: GraphNode, known: Mapping[Output, Tensor]) -> bool:
-    """Whether a node takes nothing but constants."""
-    return bool(node.inputs) and node.op not in RANDOM and all(one in known for one in node.inputs)
+    """Whether a node takes nothing but constants, and is computed like others of such."""
+    if not node.inputs or node.op in RANDOM or node.op == RECURRENT:
+        return False
+    return all(one in known for one in node.inputs)
 
 
 def _computed(node: GraphNode, inputs: Sequence[Tensor], room: _Room) -> list[Tensor]:
@@ -604,17 +616,10 @@ class _GraphPort:
     # -- layers
 
     def _layer_or_operation(self, node: GraphNode) -> None:
-        if node.op.startswith("FusedBatchNorm"):
+        describe = LAYERS_OF_NODES.get(node.op)
+        if describe is not None:
             try:
-                layer = fused_normalization(node, self.known)
-            except NotALayerError:
-                pass
-            else:
-                self._add_layer(node.name, node, layer, [self._value(node.inputs[0])])
-                return
-        if node.op == "Prelu" and node.inputs[1] in self.known:
-            try:
-                layer = prelu(self.known[node.inputs[1]], node.inputs[1], negated=False)
+                layer = describe(node, self.known)
             except NotALayerError:
                 pass
             else:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tfcompat_dw.checkpoint.graph import Graph, GraphNode
+from tfcompat_dw.porting import tflite_recurrent
 from tfcompat_dw.porting.layer import UnsupportedLayerError
 from tfcompat_dw.porting.lowering import Lower, Lowering
 from tfcompat_dw.porting.tflite_custom import custom_lowering
@@ -378,6 +379,7 @@ def _one_hot(to: Lowering, node: GraphNode) -> None:
 
 
 LOWERINGS: dict[str, Lower] = {
+    **tflite_recurrent.LOWERINGS,
     "CONV_2D": _conv_2d,
     "DEPTHWISE_CONV_2D": _depthwise_conv_2d,
     "TRANSPOSE_CONV": _transpose_conv,

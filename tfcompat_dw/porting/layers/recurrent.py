@@ -141,17 +141,30 @@ class SimpleRNN(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """``keras.layers.LSTM``: the gates in the order input, forget, candidate, output."""
+    """``keras.layers.LSTM``: the gates in the order input, forget, candidate, output.
+
+    Attributes:
+        cell_clip: TFLite's: what the cell's state is cut to; 0 is no limit.
+    """
 
     gates = 4
     states = 2
+    cell_clip: float = 0.0
 
     def _step(self, x: Tensor, states: States) -> States:
         hidden, cell = states
         sums = torch.addmm(x, hidden, self.recurrent_kernel)
         into, forget, candidate, out = sums.chunk(4, 1)
         cell = self._gate(forget) * cell + self._gate(into) * self._act(candidate)
+        if self.cell_clip > 0:
+            cell = cell.clamp(-self.cell_clip, self.cell_clip)
         return self._gate(out) * self._act(cell), cell
+
+
+    def extra_repr(self) -> str:
+        """As the others, and the limit."""
+        limit = f", cell_clip={self.cell_clip:g}" if self.cell_clip > 0 else ""
+        return super().extra_repr() + limit
 
 
 class GRU(_Recurrent):
@@ -266,6 +279,8 @@ def _recurrent(module: type[_Recurrent]) -> Builder:
             dropout=number(spec, "dropout", 0.0),
             recurrent_dropout=number(spec, "recurrent_dropout", 0.0),
         )
+        if isinstance(layer, LSTM):
+            layer.cell_clip = number(spec, "cell_clip", 0.0)
         after = isinstance(layer, GRU) and _resets_after(spec, bias)
         if isinstance(layer, GRU):
             layer.reset_after = after

@@ -299,6 +299,36 @@ def prelu(alpha: Tensor, source: Output, negated: bool) -> Weighted:
     return Weighted("PReLU", {}, {"alpha": slopes}, {"alpha": source})
 
 
+def one_prelu(node: GraphNode, known: Known) -> Weighted:
+    """A ``Prelu`` node.
+
+    Raises:
+        NotALayerError: its slopes are computed, or a single number.
+    """
+    if node.inputs[1] not in known:
+        raise NotALayerError
+    return prelu(known[node.inputs[1]], node.inputs[1], negated=False)
+
+
+RECURRENT = "RecurrentLayer"
+"""This package's own node, which TFLite's recurrent operators become: a kernel, a recurrent kernel
+and a bias as Keras has them behind its input; attributes ``layer`` and ``config``."""
+
+
+def recurrent(node: GraphNode, known: Known) -> Weighted:
+    """A layer that goes from step to step.
+
+    Raises:
+        UnsupportedLayerError: its weights are computed.
+    """
+    names = ("kernel", "recurrent_kernel", "bias")
+    sources = dict(zip(names, node.inputs[1:], strict=True))
+    if not all(source in known for source in sources.values()):
+        raise UnsupportedLayerError("its weights are computed")
+    values = {name: known[source] for name, source in sources.items()}
+    return Weighted(node.attributes["layer"], node.attributes["config"], values, sources)
+
+
 def stored(value: Tensor, source: Output, trainable: bool) -> Weighted:
     """A tensor on its own."""
     dtype = str(value.dtype).removeprefix("torch.")
