@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tfcompat_dw.porting.layer import UnsupportedLayerError
+from tfcompat_dw.porting.layer import PortError, UnsupportedLayerError
 
 Shape = tuple[int | None, ...]
 MOST_ELEMENTS = 2**31
@@ -55,6 +56,8 @@ def probe_of(
         filled = [sizes[run] + 32 * place if n is None else n for place, n in enumerate(shape)]
         if shape and (shape[0] is None or frees_batch):
             filled[0] = BATCHES[run] if len(shape) > 1 else sizes[run]
+        if prod(filled) > MOST_ELEMENTS:
+            raise PortError(f"an input of shape {tuple(shape)} is larger than any is")
         found.append(torch.empty(filled, dtype=dtype, device="meta"))
     return Probe((found[0], found[1]))
 

@@ -392,17 +392,14 @@ def _negative_part(
     structure: Structure, output: Output, x: Output
 ) -> tuple[tuple[GraphNode, ...], bool] | None:
     """The nodes of ``-relu(-x)``, or of ``relu(-x)`` and True."""
-    source = structure.source(output)
-    if not _is_inner(structure, source):
-        return None
-    if source.op == "Neg":
-        found = _negative_part(structure, source.inputs[0], x)
-        return ((*found[0], source), not found[1]) if found is not None else None
-    if source.op != "Relu":
+    source, outer = structure.source(output), tuple[GraphNode, ...]()
+    if source.op == "Neg" and _is_inner(structure, source):
+        source, outer = structure.source(source.inputs[0]), (source,)
+    if source.op != "Relu" or not _is_inner(structure, source):
         return None
     minus = structure.source(source.inputs[0])
     if minus.op == "Neg" and minus.inputs[0] == x and _is_inner(structure, minus):
-        return (minus, source), True
+        return (minus, source, *outer), not outer
     return None
 
 
