@@ -71,6 +71,19 @@ def test_values_that_hold_themselves_are_not_followed_for_ever():
         read(bytes([*size, *itself, *types, *root]))
 
 
+def test_texts_that_share_their_bytes_are_not_more_than_the_file():
+    """1,000 keys, each of which begins a byte later in the same 100 kB."""
+    data = bytearray(b"a" * 100_000 + bytes(4))
+    data += struct.pack("<I", 1000)
+    first = len(data)
+    for number in range(1000):
+        data += struct.pack("<I", first + 4 * number - number)
+    data += bytes([4 << 2]) * 1000
+    data += struct.pack("<I", len(data) - first) + bytes([10 << 2 | 2, 4])
+    with pytest.raises(ValueError, match="more text than options have"):
+        read(bytes(data))
+
+
 def test_a_row_of_more_numbers_than_options_have_is_refused():
     row = struct.pack("<I", MOST_VALUES + 1) + bytes(4 * (MOST_VALUES + 1))
     with pytest.raises(ValueError, match="more values"):

@@ -11,6 +11,8 @@ import struct
 from typing import Any
 
 MOST_VALUES = 2**12
+TEXT_PER_BYTE, LEAST_TEXT = 4, 2**12
+"""Bytes of all texts together: keys may lie in one place for many maps."""
 DEEPEST = 8
 _NULL, _INT, _UINT, _FLOAT, _KEY, _STRING, _INDIRECT_INT = range(7)
 _MAP, _VECTOR, _VECTOR_INT, _BLOB, _BOOL, _VECTOR_BOOL = 9, 10, 11, 25, 26, 36
@@ -48,6 +50,7 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data, self._room = data, MOST_VALUES
+        self._text_room = TEXT_PER_BYTE * len(data) + LEAST_TEXT
 
     def number(self, place: int, width: int, kind: int = _UINT) -> Any:
         """A number that is there itself."""
@@ -81,7 +84,7 @@ class _Reader:
             return self._numbers(start, inner, count + 2, number + _INT)
         size = self.number(start - inner, inner)
         if kind in (_STRING, _BLOB):
-            found = self._data[start : start + size]
+            found = self._bytes(start, start + size)
             return _text(found) if kind == _STRING else found
         if kind in (_VECTOR, _MAP):
             values = self._values(start, inner, size, depth)
@@ -113,7 +116,14 @@ class _Reader:
         end = self._data.find(b"\0", max(0, start))
         if start < 0 or end < 0:
             raise ValueError("a key without an end")
-        return self._data[start:end].decode()
+        return self._bytes(start, end).decode()
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        found = self._data[start:end]
+        self._text_room -= len(found)
+        if self._text_room < 0:
+            raise ValueError("more text than options have")
+        return found
 
     def _numbers(self, start: int, inner: int, size: int, kind: int) -> list[Any]:
         return [self.number(start + i * inner, inner, kind) for i in range(self._checked(size))]
