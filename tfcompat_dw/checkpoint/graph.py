@@ -85,7 +85,7 @@ class Graph:
     variable_names: Mapping[str, str] = field(default_factory=dict)
     """From a ``Variable`` node to the variable's own name, ``conv1/kernel``."""
     quantization: Mapping[Output, Quantization] = field(default_factory=dict)
-    """Of results that the original computes in integers."""
+    """Of what the original holds in integers: results, and constants."""
     is_tflite: bool = False
     """Whether operations are TFLite's (``CONV_2D``), not TensorFlow's."""
     refused: Mapping[str, str] = field(default_factory=dict)

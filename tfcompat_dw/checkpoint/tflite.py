@@ -548,7 +548,7 @@ class _GraphReader:
         for index, output in self.made.items():
             quantization = self.tensors[index].quantization
             node = nodes.get(output.node)
-            if quantization is not None and node is not None and node.op != "Const":
+            if quantization is not None and node is not None:
                 found[output] = quantization
         return found
 

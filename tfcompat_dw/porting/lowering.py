@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from math import frexp
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tfcompat_dw.checkpoint.graph import Graph, GraphInput, GraphNode, Output, needed
+from tfcompat_dw.checkpoint.graph import (
+    Graph,
+    GraphInput,
+    GraphNode,
+    Output,
+    Quantization,
+    needed,
+)
 from tfcompat_dw.checkpoint.tflite import MISSING
 from tfcompat_dw.names import Names
 from tfcompat_dw.porting.layer import UnsupportedLayerError
@@ -21,6 +29,8 @@ ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "RELU_N1_TO_1": ("ClipByValue", (-1.0, 1.0)),
 }
 """TFLite's kernels leave ``TANH`` and ``SIGN_BIT`` out without a word, delegates do not."""
+TWICE_ROUNDED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+"""Operators of 8 bits whose sums of products are rounded on the way to integers, too."""
 _Step = tuple[str, tuple[Output, ...], dict[str, Any]]
 """An operation, its inputs beside the step before, its attributes."""
 
@@ -103,10 +113,11 @@ class Lowering:
 
     def _results(self, node: GraphNode, steps: list[_Step]) -> None:
         """Each of the results is rounded where the original holds integers."""
+        outputs = [Output(node.name, place) for place in range(self.counts[node.name])]
         stored = {
-            output.index: dict(vars(quantization))
-            for output, quantization in self.graph.quantization.items()
-            if self.simulates and output.node == node.name
+            output.index: vars(found) | {"shifts": self._shifts(node, found)}
+            for output in outputs
+            if self.simulates and (found := self.graph.quantization.get(output)) is not None
         }
         if not stored or self.counts[node.name] < 2:
             rounding: list[_Step] = [("FakeQuantize", (), stored[0])] if 0 in stored else []
@@ -118,6 +129,21 @@ class Lowering:
         for place in set(stored) & set(range(len(results))):
             results[place] = self.emit(node, "FakeQuantize", (results[place],), stored[place])
         self.nodes[node.name] = GraphNode(node.name, "IdentityN", tuple(results))
+
+    def _shifts(self, node: GraphNode, result: Quantization) -> tuple[int, ...]:
+        """Binary places that a kernel keeps of a sum of products before it rounds to integers.
+
+        The sum is multiplied by a number of 32 bits from 1/2 to 1, rounded, divided by a power of
+        two, and rounded again (``tensorflow/lite/kernels/internal/common.h``,
+        ``MultiplyByQuantizedMultiplier``; ``quantization_util.cc``, ``QuantizeMultiplier``).
+        """
+        if node.op not in TWICE_ROUNDED or result.dtype not in ("int8", "uint8"):
+            return ()
+        x, filter = (self.graph.quantization.get(one) for one in node.inputs[:2])
+        if x is None or filter is None or len(x.scale) != 1 or len(result.scale) != 1:
+            return ()
+        factors = (x.scale[0] * one / result.scale[0] for one in filter.scale)
+        return tuple(max(0, -frexp(factor)[1]) for factor in factors)
 
     def _chain(self, node: GraphNode, steps: list[_Step]) -> None:
         """Nodes one after another; the last has the name."""

@@ -58,8 +58,8 @@ def lowered(graph: Graph, simulate_quantization: bool = False, kept: Collection[
     Args:
         graph: a graph with ``is_tflite``.
         simulate_quantization: puts a node ``FakeQuantize`` (attributes ``scale``, ``zero_point``,
-            ``axis`` and ``dtype``) behind each of those, which rounds and clips it to the numbers
-            that the integers stand for.
+            ``axis``, ``dtype`` and ``shifts``) behind each of those, which rounds and clips it to
+            the numbers that the integers stand for.
         kept: operators that keep TFLite's names in any case.
     """
     lowering = Lowering(graph, simulate_quantization, kept)

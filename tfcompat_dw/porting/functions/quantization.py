@@ -49,7 +49,13 @@ def _halves_up(x: Tensor) -> Tensor:
 
 
 def _fake_quantize(
-    x: Tensor, scale: Array, zero_point: Array, least: int, most: int, axis: int = -1
+    x: Tensor,
+    scale: Array,
+    zero_point: Array,
+    least: int,
+    most: int,
+    axis: int = -1,
+    shifts: Array | None = None,
 ) -> Tensor:
     """``scale * (integer - zero_point)`` of the nearest integer from ``least`` to ``most``.
 
@@ -60,10 +66,16 @@ def _fake_quantize(
         least: the first integer.
         most: the last one.
         axis: which scales and zero points are for.
+        shifts: binary places to which the number of steps is rounded before, for each index of the
+            last axis, as TFLite's kernels do; None: it is not.
     """
     scale, zero = (_along(as_tensor(one, x), x, axis) for one in (scale, zero_point))
     inside = torch.minimum(torch.maximum(x, (least - zero) * scale), (most - zero) * scale)
-    integers = (_halves_up(x.detach() / scale) + zero).clamp(least, most)
+    steps = x.detach() / scale
+    if shifts is not None:  # in float64: float32 has no room for steps and so many places
+        places = torch.exp2(_along(as_tensor(shifts, x), x, -1).double())
+        steps = (_halves_up(x.detach().double() / scale * places) / places).to(x.dtype)
+    integers = (_halves_up(steps) + zero).clamp(least, most)
     return inside + ((integers - zero) * scale - inside).detach()
 
 

@@ -29,6 +29,9 @@ RANGES = {
     "int32": (-(2**31), 2**31 - 1),
 }
 
+MOST_SHIFTS = 1000
+"""Binary places; float64 reaches to 2 ** 1023."""
+
 
 def _range(call: NodeCall) -> Bound:
     """Ends are inputs, or attributes of ``FakeQuantWithMinMaxArgs``."""
@@ -53,8 +56,14 @@ def _fake_quantize(call: NodeCall) -> Bound:
     scale, zero = (_numbers(call, key) for key in ("scale", "zero_point"))
     if len(scale) != len(zero) or not scale or not all(one > 0 for one in scale):
         raise UnsupportedLayerError(f"its scale is {shown(scale)}, its zero_point {shown(zero)}")
+    shifts = call.attributes.get("shifts") or ()
+    if not all(type(one) is int and 0 <= one < MOST_SHIFTS for one in shifts):
+        raise UnsupportedLayerError(f"its shifts are {shown(shifts)}")
     args = (operand(call, 0), torch.tensor(scale), torch.tensor(zero), least, most)
-    return Bound("fake_quantize", args, {"axis": whole(call, "axis", -1)})
+    kwargs: dict[str, Any] = {"axis": whole(call, "axis", -1)}
+    if shifts:
+        kwargs["shifts"] = torch.tensor(shifts)
+    return Bound("fake_quantize", args, kwargs)
 
 
 def _numbers(call: NodeCall, key: str) -> list[float]:
