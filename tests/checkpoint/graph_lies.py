@@ -11,7 +11,7 @@ import struct
 
 import flat_tables as flat
 from flat_tables import FLOAT32, INT4, INT8, STRING, flatbuffer, int8, int32, int32s, uint8
-from tf_tables import FLOAT, INT32, bundle_entry, message, write_bundle
+from tf_tables import FLOAT, INT32, bundle_entry, message, string_entry, write_bundle
 
 BOOL, COMPLEX, TEXT, RESOURCE = 10, 8, 7, 20
 FOUR = struct.pack("<4f", 1, 2, 3, 4)
@@ -488,17 +488,35 @@ def saved(nodes=(), functions=(), *, inputs=None, outputs=None, operations=(), *
     return write
 
 
-def of_objects(*objects, bound=(), name=b"f", key=None, arguments=("a",)):
+def of_objects(*objects, bound=(), name=b"f", key=None, arguments=("a",), root=None, notes=()):
     """A SavedModel without signatures: the first object has the function as ``call``."""
-    root = {"children": [{"node_id": 1, "local_name": b"call"}]}
+    root = root or {"children": [{"node_id": 1, "local_name": b"call"}]}
     functions = {"function": {"concrete_functions": [name]}}
     concrete = [{"key": key or name, "value": {"bound_inputs": bound}}]
     graph = {"nodes": [root, functions, *objects], "concrete_functions": concrete}
     made = function(name.decode(errors="replace"), arguments, {"r": "n:y:0"},
                     node("n", "Neg", arguments[-1]))  # fmt: skip
-    return saved([const()], [made], object_graph_def=graph)
+    return saved([const()], [{**made, "arg_attr": notes}], object_graph_def=graph)
 
 
+def with_values(size):
+    """A SavedModel whose function is bound to a variable that has four numbers in the file."""
+    variable = {"attributes": [{"checkpoint_key": b"v"}]}
+    root = {"children": [{"node_id": 1, "local_name": b"call"}, {"node_id": 2, "local_name": b"v"}]}
+    objects = message("TrackableObjectGraph", nodes=[root, {}, variable]).SerializeToString()
+    saved_variable = {"variable": {"name": b"v", "dtype": FLOAT, "shape": sizes(size)}}
+    graph = of_objects(saved_variable, bound=[2], root=root)
+
+    def write(folder):
+        text, about = string_entry(objects)
+        entries = {OBJECT_GRAPH: about, b"v": bundle_entry(FOUR, 4, offset=len(text))}
+        write_bundle(folder / "variables" / "variables", entries, text + FOUR)
+        return graph(folder)
+
+    return write
+
+
+OBJECT_GRAPH = b"_CHECKPOINTABLE_OBJECT_GRAPH"
 OUTPUTS = 10_000
 FOO = {"name": b"Foo", "output_arg": [{"name": b"o%d" % n} for n in range(OUTPUTS)]}
 SMALL_FOO = {"name": b"Foo", "output_arg": FOO["output_arg"][:3]}
@@ -534,6 +552,9 @@ OF_SAVED_MODELS = {
     "a variable without a value": (
         of_objects({"variable": {"name": b"v", "dtype": FLOAT}}, bound=[2]),
         "v: the checkpoint has no value of this variable",
+    ),
+    "a variable of another size": (
+        with_values(5), "v: a variable of type float32 and shape (5,), but its value",
     ),
     "a constant that is none": (
         of_objects({"constant": {"operation": b"nowhere"}}, bound=[2]), "b'nowhere' is no constant",

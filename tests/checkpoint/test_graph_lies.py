@@ -19,7 +19,17 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from graph_dice import random_graph  # noqa: E402
-from graph_lies import FOUR, LARGE, LIES, graph, holder, loop_of_tf_1, node  # noqa: E402
+from graph_lies import (  # noqa: E402
+    FOUR,
+    LARGE,
+    LIES,
+    graph,
+    holder,
+    loop_of_tf_1,
+    node,
+    of_objects,
+    with_values,
+)
 from test_tf_checkpoints import run  # noqa: E402
 from tf_tables import bundle_entry, write_bundle  # noqa: E402
 
@@ -74,6 +84,23 @@ def test_loops_whose_names_meet_stay_apart(tmp_path: Path) -> None:
     assert found is not None
     ops = [one.op for one in found.nodes.values()]
     assert ops == ["Placeholder", "Neg", "While", "While", "Abs"]
+
+
+def test_variables_of_the_size_that_the_file_says_are_read(tmp_path: Path) -> None:
+    """Beside the lie of another size."""
+    found = open_checkpoint(with_values(4)(tmp_path)).graph()
+    assert found is not None
+    (name,) = found.variable_names
+    assert found.constants[name].tolist() == [1, 2, 3, 4]
+
+
+def test_arguments_that_callers_give_one_name_are_told_apart(tmp_path: Path) -> None:
+    name = {"key": b"_user_specified_name", "value": {"s": b"x"}}
+    notes = [{"key": number, "value": {"attr": [name]}} for number in range(3)]
+    write = of_objects(arguments=("a", "b", "c"), notes=notes)
+    found = open_checkpoint(write(tmp_path)).graph()
+    assert found is not None
+    assert [one.name for one in found.inputs] == ["x", "x_1", "x_2"]
 
 
 def read_random(number: int, folder: Path) -> set[str]:

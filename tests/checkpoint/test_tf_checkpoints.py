@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from tf_lies import BUNDLES, TABLES  # noqa: E402
-from tf_tables import STRING, bundle_entry, masked_crc, message, varint, write_bundle  # noqa: E402
+from tf_tables import bundle_entry, message, string_entry, write_bundle  # noqa: E402
 
 from tfcompat_dw.checkpoint import CheckpointError, open_checkpoint  # noqa: E402
 from tfcompat_dw.checkpoint.bundle import Bundle  # noqa: E402
@@ -449,15 +449,6 @@ def test_a_shard_of_format_v1_that_is_missing_is_refused(copied):
 
 
 # ---- object graphs -------------------------------------------------------------------------------
-
-
-def string_entry(text):
-    """Data and entry of one string."""
-    lengths = struct.pack("<I", len(text))
-    checksum = struct.pack("<I", masked_crc(lengths))
-    data = varint(len(text)) + checksum + text
-    crc = masked_crc(lengths + checksum + text)
-    return data, bundle_entry(data, dtype=STRING, crc32c=crc)
 
 
 def write_graph(folder, nodes, *, metadata=None, objects=None):

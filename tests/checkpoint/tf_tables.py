@@ -82,6 +82,15 @@ def bundle_entry(data=b"", *sizes, dtype=FLOAT, **fields):
     return made.SerializeToString()
 
 
+def string_entry(text):
+    """Data and entry of one string."""
+    lengths = struct.pack("<I", len(text))
+    checksum = struct.pack("<I", masked_crc(lengths))
+    data = varint(len(text)) + checksum + text
+    crc = masked_crc(lengths + checksum + text)
+    return data, bundle_entry(data, dtype=STRING, crc32c=crc)
+
+
 def write_bundle(prefix, entries, data=b"", **head):
     """Entries by name; the data file is ``data``."""
     prefix.parent.mkdir(exist_ok=True, parents=True)

@@ -396,7 +396,9 @@ class Assembly:
             parts.constants[name] = self._constant(node)
         elif node.op in PLACEHOLDERS:
             raise CheckpointError(
-                self.path, node.name, "a placeholder that is no input of this graph"
+                self.path,
+                node.name,
+                "a placeholder that is no input of this graph: take outputs that do not need it",
             )
         op, of_variable = node.op, bool(places) and places[0].scope == VARIABLES
         if of_variable and op == "ResourceGather":

@@ -101,7 +101,11 @@ class Checkpoint(Mapping[str, Tensor], ABC):
         return None
 
     def signatures(self) -> tuple[str, ...]:
-        """Names of the graphs that the file has, the one that is taken by default first."""
+        """Names of the graphs that the file has, the one that is taken by default first.
+
+        Raises:
+            CheckpointError: what the file says of them is damaged.
+        """
         return ()
 
     def graph(
