@@ -307,6 +307,8 @@ class TFLite(Checkpoint):
             return None
         scale = table.vector(2, "float32")
         zero = table.vector(3, "int64")
+        if not np.isfinite(scale).all():
+            raise self._error(name, "a scale that is not finite")
         if not scale.any():
             return None
         zero = zero if len(zero) else np.zeros(len(scale), np.int64)
@@ -316,8 +318,6 @@ class TFLite(Checkpoint):
         count = shape[axis] if shape else None
         if len(scale) != len(zero) or (len(scale) > 1 and len(scale) != count):
             raise self._error(name, f"{len(scale)} scales and {len(zero)} zeros for {count}")
-        if not np.isfinite(scale).all():
-            raise self._error(name, "a scale that is not finite")
         return Quantization(tuple(scale.tolist()), tuple(zero.tolist()), axis, dtype)
 
     # ---- sparse constants ----------------------------------------------------------------------
