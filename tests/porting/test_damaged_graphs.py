@@ -15,7 +15,7 @@ sys.path.insert(0, str(HERE.parent / "checkpoint"))
 
 from graph_dice import random_graph  # noqa: E402
 from graph_lies import FOUR, const, graph, holder, node  # noqa: E402
-from tf_tables import bundle_entry, write_bundle  # noqa: E402
+from tf_tables import INT32, bundle_entry, write_bundle  # noqa: E402
 
 from tfcompat_dw import port_model  # noqa: E402
 from tfcompat_dw.checkpoint import CheckpointError  # noqa: E402
@@ -49,6 +49,13 @@ def test_2000_negations_in_a_row_are_no_matter_of_recursion(tmp_path: Path) -> N
     )  # fmt: skip
     x = torch.tensor([[1.5, -2.0, 0.0, -0.5]])
     assert torch.equal(port_model(write(tmp_path))(x), x.relu() - (-x).relu())
+
+
+def test_a_shape_that_is_a_single_number_is_no_matter_of_the_batch(tmp_path: Path) -> None:
+    """TensorFlow takes lists only."""
+    size = const("size", type=INT32, int_val=[4])
+    write = graph(holder("x", 1, 4), size, node("y", "Reshape", "x", "size"))
+    assert port_model(write(tmp_path))(torch.arange(4.0)[None]).tolist() == [0, 1, 2, 3]
 
 
 def test_an_input_of_immense_size_is_refused(tmp_path: Path) -> None:

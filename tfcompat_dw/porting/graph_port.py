@@ -805,7 +805,7 @@ class _GraphPort:
         axes = node.attributes.get("squeeze_dims") or node.attributes.get("axis")
         if node.op == "Squeeze" and not axes and has_batch:
             raise UnsupportedLayerError("it squeezes all axes of size 1, the batch, too")
-        if node.op != "Reshape" or not isinstance(inputs[1], Tensor):
+        if node.op != "Reshape" or not isinstance(inputs[1], Tensor) or inputs[1].dim() != 1:
             return None
         first, *rest = inputs[1].tolist() or [0]
         asked = int(np.prod([size for size in rest if size > 0]))
