@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "checkpoint"))
 
+import flat_tables as flat  # noqa: E402
 from graph_dice import random_graph  # noqa: E402
 from graph_lies import FOUR, const, graph, holder, node  # noqa: E402
 from tf_tables import INT32, bundle_entry, write_bundle  # noqa: E402
 
 from tfcompat_dw import port_model  # noqa: E402
 from tfcompat_dw.checkpoint import CheckpointError  # noqa: E402
+from tfcompat_dw.checkpoint.tflite_schema import OPERATORS  # noqa: E402
 from tfcompat_dw.porting import PortError  # noqa: E402
 
 
@@ -49,6 +52,26 @@ def test_2000_negations_in_a_row_are_no_matter_of_recursion(tmp_path: Path) -> N
     )  # fmt: skip
     x = torch.tensor([[1.5, -2.0, 0.0, -0.5]])
     assert torch.equal(port_model(write(tmp_path))(x), x.relu() - (-x).relu())
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_tflite_operators_with_any_number_of_inputs_are_ported_or_refused(
+    op: str, tmp_path: Path
+) -> None:
+    """Some are constants, options are the schema's own."""
+    data = flat.buffer(FOUR)
+    for count in (0, 1, 2, 4):
+        for constants in {0, count // 2, count}:
+            inputs = [
+                flat.tensor(f"t{n}", (1, 2, 2, 1), buffer=int(n < constants)) for n in range(count)
+            ]
+            tensors = [*inputs, flat.tensor("y", (1, 2, 2, 1))]
+            operator = flat.operator(0, range(count), [count])
+            graph = flat.subgraph(tensors, range(constants, count), [count], [operator])
+            model = flat.model([graph], [data], [OPERATORS.index(op)])
+            (tmp_path / "one.tflite").write_bytes(flat.flatbuffer(model))
+            with suppress(PortError):
+                port_model(tmp_path / "one.tflite")
 
 
 def test_a_shape_that_is_a_single_number_is_no_matter_of_the_batch(tmp_path: Path) -> None:

@@ -87,6 +87,9 @@ def _lower(to: Lowering, node: GraphNode) -> None:
         except UnsupportedLayerError as error:
             to.refused[node.name] = str(error)
             to.keep(node)
+        except (IndexError, KeyError, TypeError, ValueError) as error:  # a file may hold anything
+            to.refused[node.name] = f"its inputs or options are not understood ({error})"
+            to.keep(node)
 
 
 # ---- convolutions and products -------------------------------------------------------------------
