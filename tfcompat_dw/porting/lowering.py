@@ -29,8 +29,18 @@ ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "RELU_N1_TO_1": ("ClipByValue", (-1.0, 1.0)),
 }
 """TFLite's kernels leave ``TANH`` and ``SIGN_BIT`` out without a word, delegates do not."""
-TWICE_ROUNDED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-"""Operators of 8 bits whose sums of products are rounded on the way to integers, too."""
+TWICE_ROUNDED = {
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "MUL"), 0),
+    "TRANSPOSE_CONV": 1,
+}
+"""Operators of 8 bits whose sums of products are rounded on the way to integers, too: which of
+their inputs is the first factor; the second one follows it."""
+ROUNDED_UP = frozenset(
+    {(op, dtype) for op in ("CONV_2D", "FULLY_CONNECTED") for dtype in ("int8", "uint8")}
+    | {("TRANSPOSE_CONV", "uint8")}
+)
+"""Those whose halves are rounded up, as ruy has it (``ruy/apply_multiplier.cc``), not away from
+zero."""
 _Step = tuple[str, tuple[Output, ...], dict[str, Any]]
 """An operation, its inputs beside the step before, its attributes."""
 
@@ -115,13 +125,12 @@ class Lowering:
         """Each of the results is rounded where the original holds integers."""
         outputs = [Output(node.name, place) for place in range(self.counts[node.name])]
         stored = {
-            output.index: vars(found) | {"shifts": self._shifts(node, found)}
+            output.index: vars(found) | self._rounding(node, found)
             for output in outputs
             if self.simulates and (found := self.graph.quantization.get(output)) is not None
         }
         if not stored or self.counts[node.name] < 2:
-            rounding: list[_Step] = [("FakeQuantize", (), stored[0])] if 0 in stored else []
-            self._chain(node, [*steps, *rounding])
+            self._chain(node, _with_rounding(steps, stored[0]) if 0 in stored else steps)
             return
         name = self._names.new(f"{node.name}/{steps[-1][0]}")
         self._chain(replace(node, name=name), steps)
@@ -130,20 +139,22 @@ class Lowering:
             results[place] = self.emit(node, "FakeQuantize", (results[place],), stored[place])
         self.nodes[node.name] = GraphNode(node.name, "IdentityN", tuple(results))
 
-    def _shifts(self, node: GraphNode, result: Quantization) -> tuple[int, ...]:
-        """Binary places that a kernel keeps of a sum of products before it rounds to integers.
+    def _rounding(self, node: GraphNode, result: Quantization) -> dict[str, Any]:
+        """``shifts``: binary places that a kernel keeps before it rounds to integers.
 
-        The sum is multiplied by a number of 32 bits from 1/2 to 1, rounded, divided by a power of
-        two, and rounded again (``tensorflow/lite/kernels/internal/common.h``,
+        A sum of products is multiplied by a number of 32 bits from 1/2 to 1, rounded, divided by a
+        power of two, and rounded again (``tensorflow/lite/kernels/internal/common.h``,
         ``MultiplyByQuantizedMultiplier``; ``quantization_util.cc``, ``QuantizeMultiplier``).
         """
         if node.op not in TWICE_ROUNDED or result.dtype not in ("int8", "uint8"):
-            return ()
-        x, filter = (self.graph.quantization.get(one) for one in node.inputs[:2])
+            return {}
+        first = TWICE_ROUNDED[node.op]
+        x, filter = (self.graph.quantization.get(one) for one in node.inputs[first : first + 2])
         if x is None or filter is None or len(x.scale) != 1 or len(result.scale) != 1:
-            return ()
+            return {}
         factors = (x.scale[0] * one / result.scale[0] for one in filter.scale)
-        return tuple(max(0, -frexp(factor)[1]) for factor in factors)
+        shifts = tuple(max(0, -frexp(factor)[1]) for factor in factors)
+        return {"shifts": shifts, "rounds_up": (node.op, result.dtype) in ROUNDED_UP}
 
     def _chain(self, node: GraphNode, steps: list[_Step]) -> None:
         """Nodes one after another; the last has the name."""
@@ -196,6 +207,18 @@ class Lowering:
             self.finish(node, "BiasAdd", (result, bias[0]), {"data_format": "NHWC"})
         else:
             self.finish(node, op, inputs, given)
+
+
+def _with_rounding(steps: list[_Step], about: Mapping[str, Any]) -> list[_Step]:
+    """With the rounding to integers at the end.
+
+    What an activation cuts at is rounded by itself, and not on the way to integers.
+    """
+    plain = {key: value for key, value in about.items() if key not in ("shifts", "rounds_up")}
+    op, *activation = steps
+    if activation and about.get("shifts"):
+        return [op, ("FakeQuantize", (), dict(about)), *activation, ("FakeQuantize", (), plain)]
+    return [*steps, ("FakeQuantize", (), dict(about))]
 
 
 Lower = Callable[[Lowering, GraphNode], None]

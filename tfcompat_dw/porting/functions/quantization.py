@@ -56,6 +56,7 @@ def _fake_quantize(
     most: int,
     axis: int = -1,
     shifts: Array | None = None,
+    rounds_up: bool = False,
 ) -> Tensor:
     """``scale * (integer - zero_point)`` of the nearest integer from ``least`` to ``most``.
 
@@ -68,6 +69,7 @@ def _fake_quantize(
         axis: which scales and zero points are for.
         shifts: binary places to which the number of steps is rounded before, for each index of the
             last axis, as TFLite's kernels do; None: it is not.
+        rounds_up: whether halves of steps are rounded up, not away from zero.
     """
     scale, zero = (_along(as_tensor(one, x), x, axis) for one in (scale, zero_point))
     inside = torch.minimum(torch.maximum(x, (least - zero) * scale), (most - zero) * scale)
@@ -75,7 +77,8 @@ def _fake_quantize(
     if shifts is not None:  # in float64: float32 has no room for steps and so many places
         places = torch.exp2(_along(as_tensor(shifts, x), x, -1).double())
         steps = (_halves_up(x.detach().double() / scale * places) / places).to(x.dtype)
-    integers = (_halves_up(steps) + zero).clamp(least, most)
+    nearest = torch.floor(steps + 0.5) if rounds_up else _halves_up(steps)
+    integers = (nearest + zero).clamp(least, most)
     return inside + ((integers - zero) * scale - inside).detach()
 
 

@@ -63,6 +63,8 @@ def _fake_quantize(call: NodeCall) -> Bound:
     kwargs: dict[str, Any] = {"axis": whole(call, "axis", -1)}
     if shifts:
         kwargs["shifts"] = torch.tensor(shifts)
+    if flag(call, "rounds_up"):
+        kwargs["rounds_up"] = True
     return Bound("fake_quantize", args, kwargs)
 
 
