@@ -34,7 +34,7 @@ from tflite_cases import (
     ported,
     sparse,
 )
-from tflite_network import Interpreter, Steps
+from tflite_network import Steps
 
 from tfcompat_dw.porting.lowering import TWICE_ROUNDED
 
@@ -46,13 +46,6 @@ EXACT = -0.5
 RARELY = 2**-8
 """Of the results of sums of products of 8 bits another integer is the nearest: the port rounds them
 like the original, but its sums are of float32."""
-
-
-@pytest.fixture(scope="module")
-def interpreter():
-    process = Interpreter()
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")
