@@ -13,20 +13,13 @@ from flatbuffers import flexbuffers
 from hypothesis import given
 from hypothesis import strategies as st
 from tflite_cases import LONG, QUICK, Case, Result, const, live, network_of, outputs_of, ported
-from tflite_network import Interpreter, Network, Operator, Steps, Tensor
+from tflite_network import Network, Operator, Steps, Tensor
 from torch import nn
 
 from tfcompat_dw.checkpoint import CheckpointError
 from tfcompat_dw.checkpoint.schemas import MESSAGES
 from tfcompat_dw.porting import PortError
 from tfcompat_dw.porting.model import flat
-
-
-@pytest.fixture(scope="module")
-def interpreter():
-    process = Interpreter()
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +327,43 @@ def test_the_shape_of_an_input_may_be_an_output(interpreter, folder):
     network.outputs.append(2)
     data, (_, shape) = interpreter(network, [floats(1, (3, 4))])
     assert flat(ported(folder, data)(torch.zeros(3, 4)))[1].tolist() == shape.tolist() == [3, 4]
+
+
+def enlarging(shape):
+    """A transposed convolution whose size is computed from the input's, as converters write it."""
+    network = Network()
+
+    def constant(array):
+        return network.add(Tensor(array.dtype.name, array.shape, array.tobytes()))
+
+    def add(op, inputs, dtype="int32", **options):
+        made = network.add(Tensor(dtype))
+        network.operators.append(Operator(op, inputs, [made], options))
+        return made
+
+    x = network.add(Tensor("float32", shape, name="x", open_shape=(-1, -1, -1, shape[3])))
+    sizes = add("SHAPE", [x], out_type="int32")
+    ends = [[constant(i32(place)) for place in (axis, axis + 1, 1)] for axis in range(3)]
+    each = [add("STRIDED_SLICE", [sizes, *three], shrink_axis_mask=1) for three in ends]
+    large = [add("MUL", [one, constant(np.array(2, np.int32))]) for one in each[1:]]
+    size = add("PACK", [each[0], *large, constant(np.array(3, np.int32))], axis=0, values_count=4)
+    filter = constant(floats(1, (3, 3, 3, shape[3])))
+    given = {"padding": "SAME", "stride_h": 2, "stride_w": 2}
+    network.inputs = [x]
+    network.outputs = [add("TRANSPOSE_CONV", [size, filter, x], "float32", **given)]
+    return network
+
+
+def test_a_size_that_is_computed_from_an_open_one_stays_open(interpreter, folder):
+    data, _ = interpreter(enlarging((1, 2, 2, 2)), None)
+    model = ported(folder, data)
+    assert model.inputs[0].shape == (None, None, None, 2)
+    assert [type(one).__name__ for one in model.children()] == ["Conv2DTranspose"]
+    for shape in [(1, 2, 2, 2), (2, 5, 4, 2)]:
+        x = floats(2, shape)
+        _, (expected,) = interpreter(enlarging(shape), [x])
+        # 4 taps of 2 channels, of products below 9.
+        assert np.abs(model(torch.from_numpy(x)).detach().numpy() - expected).max() < 8 * 2**-17
 
 
 def test_a_squeezed_batch_of_one_stays_squeezed(interpreter, folder):

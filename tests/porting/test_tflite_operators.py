@@ -35,16 +35,8 @@ from tflite_cases import (
     sparse,
     state,
 )
-from tflite_network import Interpreter
 
 from tfcompat_dw.porting.tflite import LOWERINGS, SAME_MEANING
-
-
-@pytest.fixture(scope="module")
-def interpreter():
-    process = Interpreter()
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,8 @@ class Tensor:
     sparsity: dict[str, Any] | None = None
     name: str = ""
     is_variable: bool = False
+    open_shape: tuple[int, ...] | None = None
+    """With -1 where a size is open."""
 
 
 @dataclass

@@ -130,6 +130,8 @@ def tensor(model, given, name):
     made = schema.TensorT()
     made.name, made.shape = name.encode(), list(given.shape)
     made.hasRank, made.isVariable = True, given.is_variable
+    if given.open_shape is not None:
+        made.shapeSignature = list(given.open_shape)
     made.type = getattr(schema.TensorType, given.dtype.upper())
     if given.data is not None:
         buffer = schema.BufferT()
