@@ -160,7 +160,6 @@ class LSTM(_Recurrent):
             cell = cell.clamp(-self.cell_clip, self.cell_clip)
         return self._gate(out) * self._act(cell), cell
 
-
     def extra_repr(self) -> str:
         """As the others, and the limit."""
         limit = f", cell_clip={self.cell_clip:g}" if self.cell_clip > 0 else ""
