@@ -92,20 +92,25 @@ __device__ inline void see_row(const Tile<T, V, S>& tile, const T* line,
 template <class T, int V, int K, int S, bool Finite>
 __device__ inline void add_square(Tile<T, V, S>& tile, const Sum<T>* held) {
   constexpr int kSeen = (kTileCols - 1) * S + K;
+  constexpr int kRows = (kTileRows - 1) * S + K;
   // unrolled, a larger filter would be kept in registers that there are not
-  [[maybe_unused]] constexpr int kUnrolled = Finite && K == 3 ? (kTileRows - 1) * S + K : 1;
+  [[maybe_unused]] constexpr int kUnrolled = Finite && K == 3 ? kRows : 1;
+  // nine rows in a run without a branch would be loaded ahead into registers that there are not
+  constexpr bool kSkips = !Finite || (K == 3 && S == 2);
+  // the taps are dense: one range of rows and one of columns lie inside
+  const auto bound = [](int64_t at, int most) {
+    return static_cast<int>(min64(max64(at, 0), most));
+  };
+  const int row_begin = bound(-tile.row, kRows), row_end = bound(tile.height - tile.row, kRows);
+  const int col_begin = bound(-tile.col, kSeen), col_end = bound(tile.width - tile.col, kSeen);
   bool inside[kSeen];
 #pragma unroll
-  for (int c = 0; c < kSeen; ++c) {
-    const int64_t x = tile.col + c * tile.col_pitch;
-    inside[c] = x >= 0 && x < tile.width;
-  }
+  for (int c = 0; c < kSeen; ++c) inside[c] = c >= col_begin && c < col_end;
   const T* line = tile.source;
 #pragma unroll kUnrolled
-  for (int r = 0; r < (kTileRows - 1) * S + K; ++r, line += tile.row_step) {
-    const int64_t y = tile.row + r * tile.row_pitch;
-    const bool row_inside = y >= 0 && y < tile.height;
-    if (!Finite && !row_inside) continue;
+  for (int r = 0; r < kRows; ++r, line += tile.row_step) {
+    const bool row_inside = r >= row_begin && r < row_end;
+    if (kSkips && !row_inside) continue;
     Sum<T> seen[kSeen][V];
     see_row(tile, line, inside, row_inside, seen);
 #pragma unroll

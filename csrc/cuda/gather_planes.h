@@ -50,9 +50,10 @@ __device__ inline void walk_column(const GatherPlanes& g, const T* source, T* de
   }
 }
 
-// K: 3 or 5 for K x K taps with stride and dilation 1 and multiplier 1; 0 for all else.
+// K: 3 or 5 for K x K taps with stride and dilation 1 and multiplier 1; 0 for all else, which would
+// spill if the compiler chose how many blocks share a processor.
 template <class T, int K>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, K > 0 ? 0 : 3)
     gather_planes(const GatherPlanes g,
                   const T* __restrict__ sources,   // [n, source channels, h, w]
                   const T* __restrict__ filter,    // [kh, kw, c, m]

@@ -63,7 +63,7 @@ __device__ inline int64_t source_through(const GatherAxis& axis, Index d, int32_
 }
 
 template <class T, class Index>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     gather_points(const GatherPoints g,
                   const T* __restrict__ sources,   // [n, h, w, c] or [n, c, h, w]
                   const T* __restrict__ filter,    // [kh, kw, c, m]
