@@ -1,6 +1,7 @@
 # make demo: a trained TensorFlow network on a real photograph, from a fresh checkout
 # make test: the suite        make test-full: the long forms, too (an hour)
 # make lint: formatting, style, types
+# make cuda-check: CUDA kernels for every architecture, with nvcc alone; ACCEPT=1 takes new registers
 # make bench: times against every other implementation; BENCH="--layer 14x512" and the like choose
 # make bench-networks: whole networks, stock layers against ours
 
@@ -31,7 +32,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Two processes at the least: the two large files of kernels compile side by side.
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-full lint format walkthrough bench bench-networks clean
+.PHONY: demo test test-full lint format walkthrough cuda-check bench bench-networks clean
 
 demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
@@ -44,6 +45,9 @@ test: $(TEST_PACKAGES) $(BUILT) $(NETWORK) $(NETWORKS)
 
 test-full: $(TEST_PACKAGES) $(BUILT) $(NETWORK) $(NETWORKS)
 	$(BIN)/python -m pytest -m "full or not full"
+
+cuda-check:
+	@$(PYTHON) tools/cuda_check.py $(if $(ACCEPT),--accept)
 
 bench: $(BENCH_PACKAGES) $(BUILT)
 	$(BIN)/python benchmarks/bench.py --output $(BENCH_RESULTS) $(BENCH)

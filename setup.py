@@ -32,6 +32,7 @@ TORCH_TARGET = "0x020a000000000000"  # 2.10: the oldest torch whose stable ABI h
 
 # Turing to Blackwell, and PTX that newer GPUs compile for themselves.
 CUDA_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
+NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fvisibility=hidden"]
 
 
 def cuda_home() -> Path | None:
@@ -79,7 +80,6 @@ def extension() -> CppExtension:
         "-g0",
         f"-DTORCH_TARGET_VERSION={TORCH_TARGET}",
     ]
-    nvcc = ["-std=c++17", "-O3", "-Xcompiler", "-fvisibility=hidden"]
     link: dict[str, Any] = {}
     toolkit = cuda_toolkit()
     if toolkit:
@@ -102,7 +102,7 @@ def extension() -> CppExtension:
         "tfcompat_dw._C",
         sources,
         depends=relative("csrc/**/*.h"),
-        extra_compile_args={"cxx": cxx, "nvcc": nvcc},
+        extra_compile_args={"cxx": cxx, "nvcc": NVCC_FLAGS},
         py_limited_api=True,
         **link,
     )
