@@ -21,6 +21,7 @@ import skimage.data
 import skimage.transform
 import torch
 from graph_files import BOUND, distance
+from roundings import deviations
 from torch import Tensor
 
 from tfcompat_dw import port_model
@@ -288,29 +289,13 @@ STEP = 1 / 256
 
 
 def rounding(model: PortedModel, image: Tensor) -> tuple[float, float]:
-    """A picture's log-odds in the port, and their standard deviation in the original.
-
-    A result that is rounded to a multiple of a step is off by a number between half a step below
-    and half a step above: a variance of step ** 2 / 12.  Roundings are as good as independent, and
-    small, so the variance of the log-odds is the sum of these over all numbers of all layers, each
-    times the squared derivative of the log-odds by that number.
-    """
+    """A picture's log-odds in the port, and their standard deviation in the original."""
     graph = open_checkpoint(real_files.path(FILES["person"])).graph()
     assert graph is not None
-    steps = {output.node: one.scale[0] for output, one in graph.quantization.items()}
     results = model.layer_outputs(image)
     last = list(results)[-2]  # before the softmax
     odds = results[last][0, 0] - results[last][0, 1]
-    rounded = {
-        name: value for name, value in results.items() if name in steps and value.requires_grad
-    }
-    gradients = torch.autograd.grad(odds, list(rounded.values()), allow_unused=True)
-    variance = sum(
-        steps[name] ** 2 / 12 * one.square().sum().item()
-        for name, one in zip(rounded, gradients, strict=True)
-        if one is not None
-    )
-    return odds.item(), variance**0.5
+    return odds.item(), deviations(graph, results, odds).item()
 
 
 def test_an_int8_network_gives_its_integers_or_is_off_by_what_their_roundings_add_up_to(

@@ -312,9 +312,11 @@ def converted(convert, image, kind):
 
 
 def interpreted(path, image):
-    """Outputs of a TFLite file by their names, and the step of the first one's integers."""
+    """Outputs of a TFLite file, and what its nodes give if it is quantized, by their names."""
     resolver = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = tf.lite.Interpreter(str(path), experimental_op_resolver_type=resolver)
+    interpreter = tf.lite.Interpreter(
+        str(path), experimental_op_resolver_type=resolver, experimental_preserve_all_tensors=True
+    )
     (entry,) = interpreter.get_input_details()
     interpreter.resize_tensor_input(entry["index"], image.shape)
     interpreter.allocate_tensors()
@@ -322,12 +324,18 @@ def interpreted(path, image):
     value = np.clip(np.round(image / scale + zero), -128, 127).astype("i1") if scale else image
     interpreter.set_tensor(entry["index"], value)
     interpreter.invoke()
-    found, step = {}, 0.0
-    for one in interpreter.get_output_details():
+
+    def real(one):
         result, (scale, zero) = interpreter.get_tensor(one["index"]), one["quantization"]
-        found[one["name"]] = (result.astype("f4") - zero) * scale if scale else result
-        step = step or scale
-    return found, step
+        return (result.astype("f4") - zero) * scale if scale else result
+
+    outputs = {one["name"]: real(one) for one in interpreter.get_output_details()}
+    nodes = {
+        one["name"]: real(one)
+        for one in interpreter.get_tensor_details()
+        if scale and one["name"] and one["dtype"] == np.int8 and one["quantization"][0]
+    }
+    return outputs, nodes
 
 
 def write_slim(path, kind):
@@ -375,10 +383,10 @@ def write(folder, case):
         write_slim(path, kind)
         return
     model, image = NETWORKS[name]() if name in NETWORKS else application(name)
-    step = 0.0
+    nodes = {}
     if kind.startswith("tflite"):
         write_tflite(path, model, image, kind.removeprefix("tflite_"))
-        outputs, step = interpreted(path.with_suffix(".tflite"), image)
+        outputs, nodes = interpreted(path.with_suffix(".tflite"), image)
     else:
         writers = {"frozen": write_frozen, "text": write_text, "saved": write_saved,
                    "tfjs": write_tfjs, "tf1": write_tf1}  # fmt: skip
@@ -387,7 +395,9 @@ def write(folder, case):
         outputs = found if isinstance(found, dict) else {"output": found}
         outputs = {name: value.numpy() for name, value in outputs.items()}
     arrays = {f"output {name}": value for name, value in outputs.items()}
-    np.savez(f"{path}.npz", image=image, step=step, **arrays)
+    np.savez(f"{path}.npz", image=image, **arrays)
+    if nodes:
+        np.savez(f"{path}.nodes.npz", **nodes)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from math import frexp
 from typing import Any
 
 import torch
@@ -16,12 +15,12 @@ from tfcompat_dw.checkpoint.graph import (
     GraphInput,
     GraphNode,
     Output,
-    Quantization,
     needed,
 )
 from tfcompat_dw.checkpoint.tflite import MISSING
 from tfcompat_dw.names import Names
 from tfcompat_dw.porting.layer import UnsupportedLayerError
+from tfcompat_dw.porting.tflite_rounding import Step, rounding_of, with_rounding
 
 ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "RELU": ("Relu", ()),
@@ -29,20 +28,6 @@ ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "RELU_N1_TO_1": ("ClipByValue", (-1.0, 1.0)),
 }
 """TFLite's kernels leave ``TANH`` and ``SIGN_BIT`` out without a word, delegates do not."""
-TWICE_ROUNDED = {
-    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "MUL"), 0),
-    "TRANSPOSE_CONV": 1,
-}
-"""Operators of 8 bits whose sums of products are rounded on the way to integers, too: which of
-their inputs is the first factor; the second one follows it."""
-ROUNDED_UP = frozenset(
-    {(op, dtype) for op in ("CONV_2D", "FULLY_CONNECTED") for dtype in ("int8", "uint8")}
-    | {("TRANSPOSE_CONV", "uint8")}
-)
-"""Those whose halves are rounded up, as ruy has it (``ruy/apply_multiplier.cc``), not away from
-zero."""
-_Step = tuple[str, tuple[Output, ...], dict[str, Any]]
-"""An operation, its inputs beside the step before, its attributes."""
 
 
 class Lowering:
@@ -112,7 +97,7 @@ class Lowering:
         """The node with the result, or the one before its activation and its rounding."""
         activation = node.attributes.get("fused_activation_function", "NONE")
         given = tuple(one for one in inputs if one != MISSING)
-        steps: list[_Step] = [(op, given, dict(attributes or {}))]
+        steps: list[Step] = [(op, given, dict(attributes or {}))]
         if activation != "NONE":
             if activation not in ACTIVATIONS:
                 raise UnsupportedLayerError(f"its activation is {activation}")
@@ -121,42 +106,28 @@ class Lowering:
             steps.append((kind, ends, {}))
         self._results(node, steps)
 
-    def _results(self, node: GraphNode, steps: list[_Step]) -> None:
+    def _results(self, node: GraphNode, steps: list[Step]) -> None:
         """Each of the results is rounded where the original holds integers."""
         outputs = [Output(node.name, place) for place in range(self.counts[node.name])]
         stored = {
-            output.index: vars(found) | self._rounding(node, found)
+            output.index: rounding_of(
+                self.graph, node, found, lambda: self.shape(node.inputs[1])[-1]
+            )
             for output in outputs
             if self.simulates and (found := self.graph.quantization.get(output)) is not None
         }
         if not stored or self.counts[node.name] < 2:
-            self._chain(node, _with_rounding(steps, stored[0]) if 0 in stored else steps)
+            self._chain(node, with_rounding(steps, stored[0]) if 0 in stored else steps)
             return
         name = self._names.new(f"{node.name}/{steps[-1][0]}")
         self._chain(replace(node, name=name), steps)
         results = [Output(name, place) for place in range(self.counts[node.name])]
         for place in set(stored) & set(range(len(results))):
-            results[place] = self.emit(node, "FakeQuantize", (results[place],), stored[place])
+            op, others, attributes = stored[place]
+            results[place] = self.emit(node, op, (results[place], *others), attributes)
         self.nodes[node.name] = GraphNode(node.name, "IdentityN", tuple(results))
 
-    def _rounding(self, node: GraphNode, result: Quantization) -> dict[str, Any]:
-        """``shifts``: binary places that a kernel keeps before it rounds to integers.
-
-        A sum of products is multiplied by a number of 32 bits from 1/2 to 1, rounded, divided by a
-        power of two, and rounded again (``tensorflow/lite/kernels/internal/common.h``,
-        ``MultiplyByQuantizedMultiplier``; ``quantization_util.cc``, ``QuantizeMultiplier``).
-        """
-        if node.op not in TWICE_ROUNDED or result.dtype not in ("int8", "uint8"):
-            return {}
-        first = TWICE_ROUNDED[node.op]
-        x, filter = (self.graph.quantization.get(one) for one in node.inputs[first : first + 2])
-        if x is None or filter is None or len(x.scale) != 1 or len(result.scale) != 1:
-            return {}
-        factors = (x.scale[0] * one / result.scale[0] for one in filter.scale)
-        shifts = tuple(max(0, -frexp(factor)[1]) for factor in factors)
-        return {"shifts": shifts, "rounds_up": (node.op, result.dtype) in ROUNDED_UP}
-
-    def _chain(self, node: GraphNode, steps: list[_Step]) -> None:
+    def _chain(self, node: GraphNode, steps: list[Step]) -> None:
         """Nodes one after another; the last has the name."""
         before: tuple[Output, ...] = ()
         for place, (op, others, attributes) in enumerate(steps):
@@ -207,18 +178,6 @@ class Lowering:
             self.finish(node, "BiasAdd", (result, bias[0]), {"data_format": "NHWC"})
         else:
             self.finish(node, op, inputs, given)
-
-
-def _with_rounding(steps: list[_Step], about: Mapping[str, Any]) -> list[_Step]:
-    """With the rounding to integers at the end.
-
-    What an activation cuts at is rounded by itself, and not on the way to integers.
-    """
-    plain = {key: value for key, value in about.items() if key not in ("shifts", "rounds_up")}
-    op, *activation = steps
-    if activation and about.get("shifts"):
-        return [op, ("FakeQuantize", (), dict(about)), *activation, ("FakeQuantize", (), plain)]
-    return [*steps, ("FakeQuantize", (), dict(about))]
 
 
 Lower = Callable[[Lowering, GraphNode], None]

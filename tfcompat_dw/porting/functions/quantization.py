@@ -6,7 +6,8 @@ gradient is 0, and the end of the range gets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import frexp, prod
 from typing import Any
 
 import torch
@@ -48,6 +49,16 @@ def _halves_up(x: Tensor) -> Tensor:
     return whole + torch.where((x - whole).abs() >= 0.5, torch.sgn(x), 0.0)
 
 
+FLOAT_PLACES = 15
+"""Binary places that sums of float32 have right, of 8 bits in front of the point."""
+
+
+def _to_places(x: Tensor, places: Tensor) -> Tensor:
+    """To so many binary places, halves up."""
+    scale = torch.exp2(places)
+    return torch.floor(x * scale + 0.5) / scale
+
+
 def _fake_quantize(
     x: Tensor,
     scale: Array,
@@ -56,7 +67,9 @@ def _fake_quantize(
     most: int,
     axis: int = -1,
     shifts: Array | None = None,
-    rounds_up: bool = False,
+    rounds_up: Array = False,
+    offset: float = 0.0,
+    snaps: bool = False,
 ) -> Tensor:
     """``scale * (integer - zero_point)`` of the nearest integer from ``least`` to ``most``.
 
@@ -69,17 +82,58 @@ def _fake_quantize(
         axis: which scales and zero points are for.
         shifts: binary places to which the number of steps is rounded before, for each index of the
             last axis, as TFLite's kernels do; None: it is not.
-        rounds_up: whether halves of steps are rounded up, not away from zero.
+        rounds_up: whether halves of steps are rounded up, not away from zero, for each index of the
+            last axis.
+        offset: steps that are added before the rounding; their nearest integer is taken off behind.
+        snaps: whether what is a half but for float32's rounding is taken for one.
     """
     scale, zero = (_along(as_tensor(one, x), x, axis) for one in (scale, zero_point))
     inside = torch.minimum(torch.maximum(x, (least - zero) * scale), (most - zero) * scale)
-    steps = x.detach() / scale
+    steps = x.detach() / scale + offset
     if shifts is not None:  # in float64: float32 has no room for steps and so many places
-        places = torch.exp2(_along(as_tensor(shifts, x), x, -1).double())
-        steps = (_halves_up(x.detach().double() / scale * places) / places).to(x.dtype)
-    nearest = torch.floor(steps + 0.5) if rounds_up else _halves_up(steps)
-    integers = (nearest + zero).clamp(least, most)
+        shifts = _along(as_tensor(shifts, x), x, -1).double()
+        steps = x.detach().double() / scale + offset
+        if snaps:
+            steps = _to_places(steps, (shifts + 2).clamp(min=FLOAT_PLACES))
+        steps = _to_places(steps, shifts).to(x.dtype)
+    is_up = _along(torch.as_tensor(rounds_up, device=x.device), x, -1)
+    nearest = torch.where(is_up, torch.floor(steps + 0.5), _halves_up(steps))
+    integers = (nearest - round(offset) + zero).clamp(least, most)
     return inside + ((integers - zero) * scale - inside).detach()
+
+
+AT_ONCE = 16
+"""Channels that TFLite's kernel for images takes in vectors of int8, which it rounds up."""
+
+
+def _fake_quantize_mean(
+    mean: Tensor,
+    x: Tensor,
+    scale: Array,
+    zero_point: Array,
+    least: int,
+    most: int,
+    axes: Sequence[int],
+    keep_dims: bool,
+    factor: float,
+    x_zero_point: int,
+) -> Tensor:
+    """:func:`_fake_quantize` of ``x``'s mean along ``axes``, as TFLite's kernels of 8 bits have it.
+
+    A sum of integers is multiplied by a number that divides by their count, too.  Where all of an
+    image is averaged, the zero points are left in, and their part is rounded on its own.
+    ``factor`` is the scale of ``x`` over that of the mean; where that is 1, halves are frequent.
+    """
+    axes = sorted(axis % x.dim() for axis in axes)
+    count = prod(x.shape[axis] for axis in axes)
+    known = (mean, scale, zero_point, least, most, -1)
+    if not (x.dim() == 4 and axes == [1, 2] and keep_dims):
+        shift = count.bit_length() - 1 - frexp(factor)[1]
+        return _fake_quantize(*known, shifts=[max(0, shift)], snaps=factor == 1)
+    channels = x.shape[3]
+    up = [least < 0 and channel < channels - channels % AT_ONCE for channel in range(channels)]
+    shifts, offset = [max(0, -frexp(factor / max(1, count))[1])], x_zero_point * factor
+    return _fake_quantize(*known, shifts, up, offset, snaps=factor == 1)
 
 
 def _along(values: Tensor, x: Tensor, axis: int) -> Tensor:
@@ -93,4 +147,5 @@ def _along(values: Tensor, x: Tensor, axis: int) -> Tensor:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fake_quantize_range": _fake_quantize_range,
     "fake_quantize": _fake_quantize,
+    "fake_quantize_mean": _fake_quantize_mean,
 }

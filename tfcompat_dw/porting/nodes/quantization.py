@@ -11,6 +11,7 @@ from tfcompat_dw.porting.config import shown
 from tfcompat_dw.porting.layer import UnsupportedLayerError
 from tfcompat_dw.porting.nodes.arguments import (
     Table,
+    axes,
     flag,
     operand,
     operands,
@@ -52,20 +53,38 @@ def _ends(call: NodeCall) -> tuple[Tensor, Tensor]:
 
 def _fake_quantize(call: NodeCall) -> Bound:
     """This package's own node: a result that the original holds as integers."""
-    least, most = RANGES[text(call, "dtype", "", *RANGES)]
-    scale, zero = (_numbers(call, key) for key in ("scale", "zero_point"))
-    if len(scale) != len(zero) or not scale or not all(one > 0 for one in scale):
-        raise UnsupportedLayerError(f"its scale is {shown(scale)}, its zero_point {shown(zero)}")
     shifts = call.attributes.get("shifts") or ()
     if not all(type(one) is int and 0 <= one < MOST_SHIFTS for one in shifts):
         raise UnsupportedLayerError(f"its shifts are {shown(shifts)}")
-    args = (operand(call, 0), torch.tensor(scale), torch.tensor(zero), least, most)
     kwargs: dict[str, Any] = {"axis": whole(call, "axis", -1)}
     if shifts:
         kwargs["shifts"] = torch.tensor(shifts)
-    if flag(call, "rounds_up"):
-        kwargs["rounds_up"] = True
-    return Bound("fake_quantize", args, kwargs)
+    if rounds_up := call.attributes.get("rounds_up"):
+        kwargs["rounds_up"] = torch.tensor(rounds_up, dtype=torch.bool)
+    if "offset" in call.attributes:
+        kwargs["offset"] = real(call, "offset", 0.0)
+    return Bound("fake_quantize", (operand(call, 0), *_integers(call)), kwargs)
+
+
+def _fake_quantize_mean(call: NodeCall) -> Bound:
+    """This package's own node, too: of a mean, what was averaged, and the axes."""
+    integers = _integers(call)
+    kwargs = {
+        "axes": axes(call, 2),
+        "keep_dims": flag(call, "keep_dims"),
+        "factor": real(call, "x_scale", 1.0) / _numbers(call, "scale")[0],
+        "x_zero_point": whole(call, "x_zero_point", 0),
+    }
+    return Bound("fake_quantize_mean", (*operands(call, 2), *integers), kwargs)
+
+
+def _integers(call: NodeCall) -> tuple[Tensor, Tensor, int, int]:
+    """Their scales, zero points and range."""
+    scale, zero = (_numbers(call, key) for key in ("scale", "zero_point"))
+    if len(scale) != len(zero) or not scale or not all(one > 0 for one in scale):
+        raise UnsupportedLayerError(f"its scale is {shown(scale)}, its zero_point {shown(zero)}")
+    least, most = RANGES[text(call, "dtype", "", *RANGES)]
+    return torch.tensor(scale), torch.tensor(zero), least, most
 
 
 def _numbers(call: NodeCall, key: str) -> list[float]:
@@ -81,4 +100,5 @@ HANDLERS: Table = {
     "FakeQuantWithMinMaxVarsPerChannel": takes(3, 3, _range),
     "FakeQuantWithMinMaxArgs": takes(1, 1, _range),
     "FakeQuantize": takes(1, 1, _fake_quantize),
+    "FakeQuantizeMean": takes(3, 3, _fake_quantize_mean),
 }
