@@ -17,7 +17,7 @@ def _built(folder: str, build: str, program: str) -> Path:
     """A checking program, built where it is not up to date."""
     out = TESTS.parent / "build" / build
     jobs = f"-j{os.cpu_count() or 1}"
-    make = ["make", jobs, "-C", str(TESTS / folder), f"BUILD={out}"]
+    make = ["make", jobs, "-C", str(TESTS / folder), f"BUILD={out}", str(out / program)]
     run = subprocess.run(make, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return out / program
@@ -58,6 +58,13 @@ def test_kernels_are_exact_and_stay_inside_their_arrays(isa: str, check_kernels:
 
 def test_cuda_kernels_are_exact_on_an_emulated_gpu(check_cuda: Path) -> None:
     assert _outcomes(check_cuda, 20) == ["20 problems right\n"] * 2
+
+
+def test_cuda_launch_plans_cover_every_result_once() -> None:
+    """They know no number of processors, so how a sum is split cannot depend on it."""
+    check_plans = _built("cuda", "cuda_kernels", "check_plans")
+    right = "the plans of 3000 problems cover everything once\n"
+    assert _outcomes(check_plans, 3000) == [right] * 2
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="this machine has no nvcc")
