@@ -127,6 +127,11 @@ class Usage(NamedTuple):
         return "/".join(map(str, self))
 
 
+def number_of(architecture: str) -> int:
+    """To sort by: sm_75 before sm_100."""
+    return int(architecture.removeprefix("sm_"))
+
+
 Usages = dict[str, dict[str, Usage]]  # by kernel, then by architecture
 
 
@@ -161,7 +166,7 @@ class Table:
     def text(self) -> str:
         """A line for every kernel, a column for every architecture."""
         kernels = sorted(self.usages)
-        columns = sorted(self.architectures(), key=lambda sm: int(sm.removeprefix("sm_")))
+        columns = sorted(self.architectures(), key=number_of)
         width = max(map(len, kernels))
         lines = [
             f"# Written by: {ACCEPT}",
@@ -199,7 +204,7 @@ def spills(usages: Usages) -> Iterator[str]:
 
 def differences(committed: Usages, found: Usages, architectures: Iterable[str]) -> Iterator[str]:
     """Where what was compiled is not what the table says."""
-    wanted = sorted(architectures)
+    wanted = sorted(architectures, key=number_of)
     for kernel in sorted(committed.keys() | found.keys()):
         for sm in wanted:
             before = committed.get(kernel, {}).get(sm)
@@ -324,7 +329,8 @@ def check(nvcc: str, accept: bool, chosen: str | None) -> list[str]:
     else:
         faults += compared(Table.parse(TABLE.read_text()), found, not chosen)
     if not faults:
-        print(f"{len(found.usages)} kernels for {', '.join(sorted(found.architectures()))}: right")
+        built = ", ".join(sorted(found.architectures(), key=number_of))
+        print(f"{len(found.usages)} kernels for {built}: right")
     return faults
 
 
