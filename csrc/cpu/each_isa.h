@@ -1,6 +1,13 @@
 // Compiles the file named by DW_KERNEL_FILE once per instruction set, each time in a namespace of
 // its own. What it includes under the wider sets must be ours and inline only there: an inline
 // function of std or torch compiled here could be the copy that a machine without AVX-512 runs.
+//
+// DW_SETS: the sets to compile, 1 (baseline) + 2 (avx2) + 4 (avx512) + 8 (avx512bf16). All of them,
+// unless the objects of a build that is long share them out.
+#ifndef DW_SETS
+#define DW_SETS 15
+#endif
+
 #include <cstdint>
 
 #include "kernels.h"
@@ -8,15 +15,18 @@
 #include <immintrin.h>
 #endif
 
+#if DW_SETS & 1
 #define DW_ISA baseline
 #define DW_VECTOR_BYTES 16
 #include DW_KERNEL_FILE
 #undef DW_ISA
 #undef DW_VECTOR_BYTES
+#endif
 
 #ifdef DW_X86_SETS
 #define DW_HAVE_F16C 1
 
+#if DW_SETS & 2
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
 #define DW_ISA avx2
@@ -25,7 +35,9 @@
 #undef DW_ISA
 #undef DW_VECTOR_BYTES
 #pragma GCC pop_options
+#endif
 
+#if DW_SETS & 4
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 #define DW_ISA avx512
@@ -34,8 +46,10 @@
 #undef DW_ISA
 #undef DW_VECTOR_BYTES
 #pragma GCC pop_options
+#endif
 
-#ifdef DW_ROUNDS_BFLOAT16  // files whose kernels of bfloat16 gain by the processor's own rounding
+// files whose kernels of bfloat16 gain by the processor's own rounding
+#if DW_SETS & 8 && defined(DW_ROUNDS_BFLOAT16)
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
 #define DW_ISA avx512bf16
