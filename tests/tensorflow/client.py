@@ -76,6 +76,8 @@ class TensorFlowProcess:
     def _environment(self) -> dict[str, str]:
         chosen = {
             "TF_ENABLE_ONEDNN_OPTS": str(int(self.onednn)),
+            # with AMX, TensorFlow 2.21 gives for some bfloat16 shapes what lay in its memory
+            "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": "-1",
             "OMP_NUM_THREADS": "1",
