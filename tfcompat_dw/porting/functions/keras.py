@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tfcompat_dw.porting.functions.arranging import mirror_pad
 from tfcompat_dw.porting.functions.arrays import as_tensor
+from tfcompat_dw.porting.functions.elementwise import gelu
 
 Axis = int | Sequence[int] | None
 
@@ -87,7 +88,7 @@ def _log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 def _gelu(x: Tensor, approximate: bool = True) -> Tensor:
-    return F.gelu(x, approximate="tanh" if approximate else "none")
+    return gelu(x, approximate)
 
 
 def _gelu_exact(x: Tensor, approximate: bool = False) -> Tensor:

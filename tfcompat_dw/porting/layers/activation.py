@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tfcompat_dw.porting.functions.elementwise import gelu
 from tfcompat_dw.porting.layer import Builder, LayerSpec, TfWeight
 from tfcompat_dw.porting.layers.arguments import (
     axes_of,
@@ -54,10 +55,6 @@ def _hard_silu(x: Tensor) -> Tensor:
     return x * _hard_sigmoid(x)
 
 
-def _gelu(x: Tensor, approximate: bool = False) -> Tensor:
-    return F.gelu(x, approximate="tanh" if approximate else "none")
-
-
 def _softmax(x: Tensor, axis: int | tuple[int, ...] = -1) -> Tensor:
     if isinstance(axis, int):
         return F.softmax(x, axis)
@@ -83,7 +80,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "elu": F.elu,
     "selu": F.selu,
     "celu": F.celu,
-    "gelu": _gelu,
+    "gelu": gelu,
     "silu": F.silu,
     "hard_silu": _hard_silu,
     "hard_sigmoid": _hard_sigmoid,
