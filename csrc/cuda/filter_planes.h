@@ -17,7 +17,7 @@ struct FilterPlanes {
 
 // K: 3 or 5 for K x K taps, stride and dilation 1; 0: nine taps at a time of any filter.
 template <class T, int K>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
     filter_planes(const FilterPlanes f,
                   const T* __restrict__ input,    // [n, c, h, w]
                   const T* __restrict__ grad,     // [n, c * m, h', w']

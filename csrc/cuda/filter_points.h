@@ -18,7 +18,7 @@ struct FilterPoints {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
     filter_points(const FilterPoints f,
                   const T* __restrict__ input,    // [n, h, w, c] or [n, c, h, w]
                   const T* __restrict__ grad,     // as input, c * m channels

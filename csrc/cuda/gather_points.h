@@ -4,6 +4,7 @@
 #pragma once
 #include "lattice.h"
 #include "numbers.h"
+#include "plan.h"
 
 namespace tfcompat_dw::cuda {
 
@@ -63,7 +64,7 @@ __device__ inline int64_t source_through(const GatherAxis& axis, Index d, int32_
 }
 
 template <class T, class Index>
-__global__ void __launch_bounds__(256, 4)
+__global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
     gather_points(const GatherPoints g,
                   const T* __restrict__ sources,   // [n, h, w, c] or [n, c, h, w]
                   const T* __restrict__ filter,    // [kh, kw, c, m]

@@ -9,7 +9,8 @@ namespace tfcompat_dw::cuda {
 
 constexpr int kThreads = 256;
 constexpr int kBlocksPerProcessor = 2;  // leaves 128 registers to a thread
-constexpr int kTileRows = 4;            // destinations of one thread, see gather_channels.h
+constexpr int kBlocksOfAnyFilter = 4;  // leaves 64; left to itself the compiler takes 40 and spills
+constexpr int kTileRows = 4;           // destinations of one thread, see gather_channels.h
 constexpr int kTileCols = 2;
 
 // The threads of a block are a box of lanes x columns x rows x images; the blocks count through

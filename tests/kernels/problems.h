@@ -335,4 +335,15 @@ Kind kind_of(int i) {
   return i % 20 == 19 ? Kind::kLong : kinds[i % 7];
 }
 
+// The command line of the checking programs, PROGRAM SEED COUNT: how many problems are right. The
+// program ends at the first that is not.
+int check_all(char** argv, bool (*check_one)(Kind)) {
+  generator.seed(static_cast<unsigned>(std::atoi(argv[1])));
+  const int count = std::atoi(argv[2]);
+  for (int i = 0; i < count; ++i) {
+    if (!check_one(kind_of(i))) std::exit(1);
+  }
+  return count;
+}
+
 }  // namespace
