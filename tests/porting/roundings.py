@@ -9,6 +9,9 @@ from torch import Tensor
 
 from tfcompat_dw.checkpoint.graph import Graph
 
+RARELY = 2**-8
+"""Of the results that the port rounds like the original another integer is the nearest: its sums
+are of float32, and of another order."""
 MOVING = ("Const", "CONCATENATION", "MAX_POOL_2D", "PAD", "RELU", "RESHAPE", "STRIDED_SLICE")
 """Operators that round nothing where their result has the scale of their input."""
 

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 from graph_files import BOUND, distance
-from roundings import deviations
+from roundings import RARELY, deviations
 from torch import nn
 
 from tfcompat_dw import port_model
 from tfcompat_dw.checkpoint import open_checkpoint
-from tfcompat_dw.checkpoint.graph import Graph
 from tfcompat_dw.porting import PortError
 from tfcompat_dw.porting.layers.convolution import DepthwiseConv2D
 from tfcompat_dw.porting.layers.normalization import BatchNormalization
 from tfcompat_dw.porting.map_fn import MapFn
 from tfcompat_dw.porting.model import PortedModel, flat
 from tfcompat_dw.porting.operations import Operation
+from tfcompat_dw.porting.original_graph import integers_of
 from tfcompat_dw.porting.write import write_port
 
 PROGRAM = Path(__file__).with_name("tfgraph_write.py")
@@ -104,8 +104,6 @@ def check(folder: Path, case: str) -> PortedModel:
 
 DEVIATIONS = 4.5
 """By which a result is further off once in 150,000 times; there are 20 of each network."""
-RARELY = 2**-8
-"""Of a layer's numbers another integer is the nearest: sums are of float32, and of other order."""
 
 
 def check_integers(folder: Path, case: str, model: PortedModel) -> None:
@@ -129,17 +127,14 @@ def check_integers(folder: Path, case: str, model: PortedModel) -> None:
     simulated = port_model(file, simulate_quantization=True)
     with torch.inference_mode():
         layers = simulated.outputs_of_each_layer(given, image)
+    integers = integers_of(graph)
     compared = [key for key in layers if key in given and graph.nodes[key].op != "Const"]
     assert len(compared) > 20
     for key in compared:
-        off = (layers[key] - given[key]).abs() / steps_of(graph)[key]
+        off = (layers[key] - given[key]).abs() / integers[key].step
         assert off.max() < 1.5, (case, key)
         if graph.nodes[key].op != "HARD_SWISH":
             assert (off > 0.5).sum() <= 1 + RARELY * off.numel(), (case, key)
-
-
-def steps_of(graph: Graph) -> dict[str, float]:
-    return {output.node: about.scale[0] for output, about in graph.quantization.items()}
 
 
 REFUSED = ("frozen:looped",)

@@ -22,6 +22,7 @@ import pytest
 from drawn_arrays import floats, i32, integers, scalar, seeds, shapes
 from hypothesis import given
 from hypothesis import strategies as st
+from roundings import RARELY
 from tflite_cases import (
     LONG,
     QUICK,
@@ -46,9 +47,6 @@ SLACK = 2**-6
 """Of a step: a float32 of 2**15 steps has 2**-9 of them for each of a few roundings."""
 EXACT = -0.5
 """Nothing is rounded: the numbers are moved only."""
-RARELY = 2**-8
-"""Of the results of sums of products of 8 bits another integer is the nearest: the port rounds them
-like the original, but its sums are of float32."""
 
 
 @pytest.fixture(scope="module")

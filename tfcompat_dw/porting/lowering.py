@@ -110,9 +110,7 @@ class Lowering:
         """Each of the results is rounded where the original holds integers."""
         outputs = [Output(node.name, place) for place in range(self.counts[node.name])]
         stored = {
-            output.index: rounding_of(
-                self.graph, node, found, lambda: self.shape(node.inputs[1])[-1]
-            )
+            output.index: rounding_of(self.graph, node, found, self.shape)
             for output in outputs
             if self.simulates and (found := self.graph.quantization.get(output)) is not None
         }

@@ -12,6 +12,7 @@ from math import frexp
 from typing import Any
 
 from tfcompat_dw.checkpoint.graph import Graph, GraphNode, Output, Quantization
+from tfcompat_dw.porting.functions.quantization import in_whole_groups
 
 TWICE_ROUNDED = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "MUL"), 0),
@@ -29,40 +30,37 @@ CHANNELS_AT_ONCE = 8
 over it rounds away from zero."""
 WINDOW_PLACES = 12
 """Binary places that tell halves from all other fractions of up to ``2 ** 11`` numbers' mean."""
-
-
 Step = tuple[str, tuple[Output, ...], dict[str, Any]]
 """An operation, its inputs beside the step before, its attributes."""
 ON_THE_WAY = ("shifts", "rounds_up", "offset")
 """Attributes of ``FakeQuantize`` beside the integers."""
 
 
-def rounding_of(
-    graph: Graph, node: GraphNode, result: Quantization, channels: Callable[[], int]
-) -> Step:
+Shape = Callable[[Output], tuple[int, ...]]
+"""Of a constant."""
+
+
+def rounding_of(graph: Graph, node: GraphNode, result: Quantization, shape: Shape) -> Step:
     """What makes an operator's exact result the integers of its kernel.
 
     Args:
         graph: of the operator.
         node: the operator.
         result: of its integers.
-        channels: how many a convolution gives.
+        shape: of a filter.
     """
-    integers, is_of_8_bits = vars(result), result.dtype in ("int8", "uint8")
-    if len(result.scale) == 1 and node.op == "MEAN" and is_of_8_bits:
-        return _mean(graph, node, integers)
-    if len(result.scale) == 1 and node.op == "AVERAGE_POOL_2D":
-        # of the integers themselves: halves go away from their zero
-        places = {"shifts": (WINDOW_PLACES,), "offset": float(result.zero_point[0])}
-        return "FakeQuantize", (), integers | places
-    if len(result.scale) == 1 and node.op in TWICE_ROUNDED and is_of_8_bits:
-        return "FakeQuantize", (), integers | _twice(graph, node, result, channels)
-    return "FakeQuantize", (), integers
+    about, is_of_8_bits = vars(result), result.dtype in ("int8", "uint8")
+    if len(result.scale) == 1:
+        if node.op == "MEAN" and is_of_8_bits:
+            return _mean(graph, node, about)
+        if node.op == "AVERAGE_POOL_2D":  # of the integers: halves go away from the integer 0
+            about = about | {"shifts": (WINDOW_PLACES,), "offset": float(result.zero_point[0])}
+        elif node.op in TWICE_ROUNDED and is_of_8_bits:
+            about = about | _twice(graph, node, result, shape)
+    return "FakeQuantize", (), about
 
 
-def _twice(
-    graph: Graph, node: GraphNode, result: Quantization, channels: Callable[[], int]
-) -> dict[str, Any]:
+def _twice(graph: Graph, node: GraphNode, result: Quantization, shape: Shape) -> dict[str, Any]:
     first = TWICE_ROUNDED[node.op]
     x, filter = (graph.quantization.get(one) for one in node.inputs[first : first + 2])
     if x is None or filter is None or len(x.scale) != 1:
@@ -72,9 +70,7 @@ def _twice(
     if (node.op, result.dtype) in ROUNDED_UP:
         found["rounds_up"] = (True,)
     elif (node.op, result.dtype) == ("DEPTHWISE_CONV_2D", "int8"):
-        count = channels()
-        whole = count - count % CHANNELS_AT_ONCE
-        found["rounds_up"] = (True,) * whole + (False,) * (count - whole)
+        found["rounds_up"] = in_whole_groups(shape(node.inputs[1])[-1], CHANNELS_AT_ONCE)
     return found
 
 

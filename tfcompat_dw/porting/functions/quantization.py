@@ -89,10 +89,10 @@ def _fake_quantize(
     """
     scale, zero = (_along(as_tensor(one, x), x, axis) for one in (scale, zero_point))
     inside = torch.minimum(torch.maximum(x, (least - zero) * scale), (most - zero) * scale)
-    steps = x.detach() / scale + offset
-    if shifts is not None:  # in float64: float32 has no room for steps and so many places
+    # in float64, if places behind the point count: float32 has no room for them beside the steps
+    steps = (x.detach() if shifts is None else x.detach().double()) / scale + offset
+    if shifts is not None:
         shifts = _along(as_tensor(shifts, x), x, -1).double()
-        steps = x.detach().double() / scale + offset
         if snaps:
             steps = _to_places(steps, (shifts + 2).clamp(min=FLOAT_PLACES))
         steps = _to_places(steps, shifts).to(x.dtype)
@@ -104,6 +104,12 @@ def _fake_quantize(
 
 AT_ONCE = 16
 """Channels that TFLite's kernel for images takes in vectors of int8, which it rounds up."""
+
+
+def in_whole_groups(count: int, size: int) -> list[bool]:
+    """Of so many, which are in a group of the given size; those that are left over are not."""
+    whole = count - count % size
+    return [True] * whole + [False] * (count - whole)
 
 
 def _fake_quantize_mean(
@@ -130,8 +136,7 @@ def _fake_quantize_mean(
     if not (x.dim() == 4 and axes == [1, 2] and keep_dims):
         shift = count.bit_length() - 1 - frexp(factor)[1]
         return _fake_quantize(*known, shifts=[max(0, shift)], snaps=factor == 1)
-    channels = x.shape[3]
-    up = [least < 0 and channel < channels - channels % AT_ONCE for channel in range(channels)]
+    up = in_whole_groups(x.shape[3], AT_ONCE) if least < 0 else False
     shifts, offset = [max(0, -frexp(factor / max(1, count))[1])], x_zero_point * factor
     return _fake_quantize(*known, shifts, up, offset, snaps=factor == 1)
 

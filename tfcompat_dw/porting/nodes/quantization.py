@@ -72,7 +72,7 @@ def _fake_quantize_mean(call: NodeCall) -> Bound:
     kwargs = {
         "axes": axes(call, 2),
         "keep_dims": flag(call, "keep_dims"),
-        "factor": real(call, "x_scale", 1.0) / _numbers(call, "scale")[0],
+        "factor": real(call, "x_scale", 1.0) / integers[0].item(),
         "x_zero_point": whole(call, "x_zero_point", 0),
     }
     return Bound("fake_quantize_mean", (*operands(call, 2), *integers), kwargs)
