@@ -1,0 +1,195 @@
+"""Times of every layer: ours, PyTorch's, and of a copy of as many bytes."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gpu.layers import DTYPES, PASSES, Layer, Row
+from gpu.peers import FORMATS, Peer, torch_call, torch_weight
+from gpu.problems import OPS
+from gpu.session import Deadline, Report
+from gpu.tables import layer_line
+from gpu.timing import Call, Machine, Timer, race
+
+PAGE = 4096  # bytes: what copies begin at and are a multiple of
+Pair = tuple[Tensor, Tensor]
+
+
+def our_call(
+    x: Tensor, f: Tensor, grad: Tensor, layer: Layer, mask: Sequence[bool], nhwc: bool
+) -> Call:
+    """This package's operator: forward, or the gradients that the mask asks for."""
+    window = ([layer.stride] * 2, [layer.padding] * 4, [layer.dilation] * 2, nhwc)
+    if not any(mask):
+        return lambda: OPS.depthwise_conv2d(x, f, None, *window)
+    if list(mask) == [True, False, False]:
+        return lambda: OPS.depthwise_conv2d_backward_input(list(x.shape), f, grad, *window)
+    if list(mask) == [False, True, False]:
+        return lambda: OPS.depthwise_conv2d_backward_filter(x, list(f.shape), grad, *window)
+    return lambda: OPS.depthwise_conv2d_backward(x, f, grad, *window, list(mask))
+
+
+def images(
+    layer: Layer, dtype: torch.dtype, nhwc: bool, machine: Machine, count: int
+) -> list[Pair]:
+    """Inputs and gradients of the output."""
+
+    def image(size: int, channels: int) -> Tensor:
+        shape = (size, size, channels) if nhwc else (channels, size, size)
+        return torch.randn(layer.batch, *shape, device=machine.device, dtype=dtype)
+
+    lanes = layer.channels * layer.multiplier
+    return [
+        (image(layer.size, layer.channels), image(layer.output_size, lanes)) for _ in range(count)
+    ]
+
+
+# ---- copies --------------------------------------------------------------------------------------
+
+
+def copy_bytes(nbytes: int) -> int:
+    """What each side of a copy holds: half of the bytes, in whole pages."""
+    return PAGE * max(1, round(nbytes / 2 / PAGE))
+
+
+def copy_timers(nbytes: int, machine: Machine) -> dict[str, Timer]:
+    """Ways to read half of the bytes and to write as many.
+
+    The driver's copy and an elementwise kernel, each between buffers of their own and between the
+    halves of larger ones: which is the fastest depends on sizes and addresses.
+    """
+    side = copy_bytes(nbytes)
+    count = machine.buffers(2 * side)
+
+    def empty(size: int) -> Tensor:
+        return torch.zeros(size // 4, device=machine.device)
+
+    pairs = [(empty(side), empty(side)) for _ in range(count)]
+    halves = []
+    for _ in range(count):
+        whole = empty(2 * side + PAGE)
+        halves.append((whole[: side // 4], whole[-(side // 4) :]))
+    timers = {}
+    for place, chosen in (("", pairs), (", one buffer", halves)):
+        timers[f"copy_{place}"] = machine.timer([driver_copy(a, b) for a, b in chosen])
+        timers[f"elementwise{place}"] = machine.timer([kernel_copy(a, b) for a, b in chosen])
+    return timers
+
+
+def driver_copy(source: Tensor, target: Tensor) -> Call:
+    """By ``cudaMemcpyAsync``."""
+    return lambda: target.copy_(source)
+
+
+def kernel_copy(source: Tensor, target: Tensor) -> Call:
+    """A kernel that loads and stores vectors, as ours does."""
+    return lambda: torch.neg(source, out=target)
+
+
+# ---- layers --------------------------------------------------------------------------------------
+
+
+def peer_timer(
+    peer: Peer,
+    data: Sequence[Pair],
+    weight: Tensor,
+    layer: Layer,
+    mask: Sequence[bool],
+    machine: Machine,
+) -> Timer | None:
+    """None where PyTorch cannot do it that way."""
+    with peer.settings():
+        try:
+            return machine.timer([torch_call(x, weight, g, layer, mask) for x, g in data])
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            return None
+
+
+def bench_layer(
+    layer: Layer,
+    dtype: str,
+    order: str,
+    machine: Machine,
+    peers: Sequence[Peer] = FORMATS,
+    passes: Sequence[str] = tuple(PASSES),
+) -> list[Row]:
+    """Times of some passes, each beside its peers and the copies."""
+    nhwc = order == "nhwc"
+    item = DTYPES[dtype].itemsize
+    nbytes = layer.moved("forward", item)
+    data = images(layer, DTYPES[dtype], nhwc, machine, machine.buffers(nbytes))
+    shape = (layer.kernel, layer.kernel, layer.channels, layer.multiplier)
+    f = torch.randn(shape, device=machine.device, dtype=DTYPES[dtype])
+    weight = torch_weight(f)
+    stored = {
+        last: [(peer.stored(x, nhwc), peer.stored(g, nhwc)) for x, g in data]
+        for last, peer in {peer.channels_last: peer for peer in peers}.items()
+    }
+    copies = copy_timers(nbytes, machine)
+    copied = 2 * copy_bytes(nbytes)
+    rows: list[Row] = []
+    for pass_ in passes:
+        mask = PASSES[pass_]
+        timers = {"ours": machine.timer([our_call(x, f, g, layer, mask, nhwc) for x, g in data])}
+        for peer in peers:
+            timer = peer_timer(peer, stored[peer.channels_last], weight, layer, mask, machine)
+            if timer is not None:
+                timers[peer.name] = timer
+        times = race({**timers, **copies})
+        moved = layer.moved(pass_, item)
+        found = {name: round(times[name] * moved / copied, 3) for name in copies}
+        rows.append(
+            {
+                "layer": list(layer),
+                "dtype": dtype,
+                "order": order,
+                "pass": pass_,
+                "us": round(times["ours"], 3),
+                "bytes": moved,
+                "copy_us": min(found.values()),
+                "copies": found,
+                "peers": {
+                    peer.name: round(times[peer.name], 3) if peer.name in times else None
+                    for peer in peers
+                },
+            }
+        )
+    return rows
+
+
+def bench(
+    report: Report,
+    rows: list[Row],
+    deadline: Deadline,
+    machine: Machine,
+    layers: Sequence[Layer],
+    dtype: str,
+    order: str,
+    peers: Sequence[Peer] = FORMATS,
+) -> None:
+    """Adds the rows of layers, one after the other, and prints a line for each."""
+    gc.collect()
+    gc.freeze()  # every capture collects garbage: what is imported need not be looked at each time
+    for layer in layers:
+        name = f"{order} {dtype} {layer.full_name}"
+        if deadline.over:
+            report.leave_out(f"benchmark: {name}: no time")
+            continue
+        try:
+            found = bench_layer(layer, dtype, order, machine, peers)
+        except torch.OutOfMemoryError:
+            report.leave_out(f"benchmark: {name}: not enough memory")
+            continue
+        except RuntimeError as error:
+            report.failures.append(f"benchmark: {name}: {error}")
+            continue
+        rows += found
+        print(layer_line(layer, found, rows), flush=True)
+        if machine.device == "cuda":
+            torch.cuda.empty_cache()
