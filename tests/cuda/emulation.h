@@ -6,6 +6,8 @@
 // memory is a heap block of the exact size and starts as NaN. Not shown: races inside a warp,
 // and speed. Alignment is checked by UBSan.
 #pragma once
+#include <cxxabi.h>
+#include <dlfcn.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -14,10 +16,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -38,14 +43,13 @@ struct Dim3 {
 };
 inline Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-// ---- fibres
-// --------------------------------------------------------------------------------------
+// ---- fibres -------------------------------------------------------------------------------------
 
 class Emulator {
  public:
   // Runs body once for every thread of a block.
   void run_block(unsigned threads, size_t shared_bytes, const std::function<void()>& body) {
-    if (stacks_.size() < threads) stacks_.resize(threads);
+    while (fibres_.size() < threads) make_fibre();
     memory_.reset(
         static_cast<unsigned char*>(std::aligned_alloc(16, (shared_bytes + 15) / 16 * 16 + 16)));
     std::memset(memory_.get(), 0xff, (shared_bytes + 15) / 16 * 16 + 16);
@@ -54,9 +58,11 @@ class Emulator {
                               (shared_bytes + 15) / 16 * 16 + 16 - (shared_bytes + 7) / 8 * 8);
 #endif
     body_ = &body;
-    fibres_.assign(threads, Fibre{});
     std::vector<unsigned> order(threads);
-    for (unsigned i = 0; i < threads; ++i) order[i] = i;
+    for (unsigned i = 0; i < threads; ++i) {
+      order[i] = i;
+      fibres_[i].finished = false;
+    }
     unsigned finished = 0;
     while (finished < threads) {
       std::shuffle(order.begin(), order.end(), random);
@@ -91,29 +97,32 @@ class Emulator {
   static constexpr size_t kStack = 256 << 10;
   struct Fibre {
     ucontext_t context;
-    bool started = false;
-    bool finished = false;
+    bool finished;
+    std::unique_ptr<unsigned char[]> stack;
   };
   struct Free {
     void operator()(unsigned char* memory) const { std::free(memory); }
   };
 
+  void make_fibre() {
+    Fibre& fibre = fibres_.emplace_back();
+    fibre.stack.reset(new unsigned char[kStack]);
+    getcontext(&fibre.context);
+    fibre.context.uc_stack.ss_sp = fibre.stack.get();
+    fibre.context.uc_stack.ss_size = kStack;
+    fibre.context.uc_link = nullptr;
+    makecontext(&fibre.context, &Emulator::enter, 0);
+    // AddressSanitizer would take all of a stack that it knows of for fresh at every switch
+    fibre.context.uc_stack = {};
+  }
+
   void resume(unsigned thread) {
     current_ = thread;
     threadIdx.x = thread;
     Fibre& fibre = fibres_[thread];
-    if (!fibre.started) {
-      fibre.started = true;
-      if (!stacks_[thread]) stacks_[thread].reset(new unsigned char[kStack]);
-      getcontext(&fibre.context);
-      fibre.context.uc_stack.ss_sp = stacks_[thread].get();
-      fibre.context.uc_stack.ss_size = kStack;
-      fibre.context.uc_link = nullptr;
-      makecontext(&fibre.context, &Emulator::enter, 0);
-    }
 #ifdef __SANITIZE_ADDRESS__
     void* fake = nullptr;
-    __sanitizer_start_switch_fiber(&fake, stacks_[thread].get(), kStack);
+    __sanitizer_start_switch_fiber(&fake, fibre.stack.get(), kStack);
 #endif
     swapcontext(&main_, &fibre.context);
 #ifdef __SANITIZE_ADDRESS__
@@ -125,7 +134,7 @@ class Emulator {
     Fibre& fibre = fibres_[current_];
 #ifdef __SANITIZE_ADDRESS__
     void* fake = nullptr;
-    __sanitizer_start_switch_fiber(fibre.finished ? nullptr : &fake, main_stack_, main_size_);
+    __sanitizer_start_switch_fiber(&fake, main_stack_, main_size_);
 #endif
     swapcontext(&fibre.context, &main_);
 #ifdef __SANITIZE_ADDRESS__
@@ -135,13 +144,16 @@ class Emulator {
 
   static void enter();
 
-  void start() {
+  // The life of a fibre: the same thread of one block after the other.
+  void live() {
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(nullptr, &main_stack_, &main_size_);
 #endif
-    (*body_)();
-    fibres_[current_].finished = true;
-    leave();
+    for (;;) {
+      (*body_)();
+      fibres_[current_].finished = true;
+      leave();
+    }
   }
 
   ucontext_t main_;
@@ -149,13 +161,12 @@ class Emulator {
   size_t main_size_ = 0;
   unsigned current_ = 0;
   const std::function<void()>* body_ = nullptr;
-  std::vector<Fibre> fibres_;
-  std::vector<std::unique_ptr<unsigned char[]>> stacks_;
+  std::deque<Fibre> fibres_;  // a context must not move
   std::unique_ptr<unsigned char, Free> memory_;
 };
 
 inline Emulator emulator;
-inline void Emulator::enter() { emulator.start(); }
+inline void Emulator::enter() { emulator.live(); }
 
 inline void __syncthreads() { emulator.barrier(); }
 inline bool all_threads(bool condition) {
@@ -168,12 +179,42 @@ inline bool all_threads(bool condition) {
 }
 inline unsigned char* shared_memory() { return emulator.shared(); }
 
+// ---- launches -----------------------------------------------------------------------------------
+
+struct Launch {
+  std::string kernel;
+  unsigned blocks, threads;
+};
+inline std::vector<Launch> launches;  // all, until somebody clears it
+inline bool only_planned = false;     // launches are written down, and nothing runs
+
+// gather_planes<float, 3> and the like, from the program's own symbols (-rdynamic).
+inline const std::string& kernel_name(const void* kernel) {
+  static std::map<const void*, std::string> names;
+  std::string& name = names[kernel];
+  if (!name.empty()) return name;
+  Dl_info symbol = {};
+  if (!dladdr(kernel, &symbol) || symbol.dli_saddr != kernel) {
+    throw std::runtime_error("emulation: a kernel without a name");
+  }
+  const std::unique_ptr<char, void (*)(void*)> plain(
+      abi::__cxa_demangle(symbol.dli_sname, nullptr, nullptr, nullptr), std::free);
+  name = plain.get();
+  name.erase(name.find('('));
+  for (const std::string part : {"void ", "tfcompat_dw::cuda::"}) {
+    for (size_t at; (at = name.find(part)) != std::string::npos;) name.erase(at, part.size());
+  }
+  return name;
+}
+
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, unsigned shared_bytes,
             void*, const Arguments&... arguments) {
   if (blocks == 0 || threads == 0 || threads > 1024 || shared_bytes > 48 << 10) {
     throw std::runtime_error("emulation: a launch that a GPU would refuse");
   }
+  launches.push_back({kernel_name(reinterpret_cast<const void*>(kernel)), blocks, threads});
+  if (only_planned) return;
   gridDim.x = blocks;
   blockDim.x = threads;
   for (unsigned block = 0; block < blocks; ++block) {
@@ -182,8 +223,7 @@ void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, un
   }
 }
 
-// ---- numbers
-// -------------------------------------------------------------------------------------
+// ---- numbers ------------------------------------------------------------------------------------
 
 inline float bfloat16_to_float(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;

@@ -105,20 +105,25 @@ constexpr int64_t kUnset = -1;
 struct Array {
   DataType dtype;
   std::vector<double> values;
-  void* bytes;
+  void* block;
+  void* bytes;  // where it begins in the block, whose end is its own
 
   // `special` as above, or kUnset: all NaN, which is what results are written over.
-  Array(DataType type, int64_t count, int64_t special) : dtype(type), values(count) {
-    // like torch's, 64 bytes aligned; of the exact size
-    if (posix_memalign(&bytes, 64, count * size_of(type))) throw std::bad_alloc();
+  // shift: how many elements behind a multiple of 64 bytes, where torch's tensors begin.
+  Array(DataType type, int64_t count, int64_t special, int64_t shift = 0)
+      : Array(type, std::vector<double>(count), shift) {
     poison();
     for (int64_t i = 0; special != kUnset && i < count; ++i) {
       encode(type, random_value(special), at(i));
       values[i] = decode(type, at(i));
     }
   }
+  // Another array's values somewhere else.
+  Array(const Array& array, int64_t shift) : Array(array.dtype, array.values, shift) {
+    std::memcpy(bytes, array.bytes, values.size() * size_of(dtype));
+  }
   Array(const Array&) = delete;
-  ~Array() { std::free(bytes); }
+  ~Array() { std::free(block); }
   // A NaN in every dtype.
   void poison() const { std::memset(bytes, 0xff, values.size() * size_of(dtype)); }
   std::vector<char> copy() const {
@@ -126,6 +131,20 @@ struct Array {
     return std::vector<char>(begin, begin + values.size() * size_of(dtype));
   }
   void* at(int64_t i) const { return static_cast<char*>(bytes) + i * size_of(dtype); }
+  // Nothing was written in its block, but before its beginning.
+  bool front_untouched() const {
+    const char* begin = static_cast<const char*>(block);
+    return std::all_of(begin, static_cast<const char*>(bytes), [](char c) { return c == '\xff'; });
+  }
+
+ private:
+  Array(DataType type, std::vector<double> all, int64_t shift)
+      : dtype(type), values(std::move(all)) {
+    const size_t front = shift * size_of(type);
+    if (posix_memalign(&block, 64, front + values.size() * size_of(type))) throw std::bad_alloc();
+    std::memset(block, 0xff, front);
+    bytes = static_cast<char*>(block) + front;
+  }
 };
 
 // ---- the oracle --------------------------------------------------------------------------------
@@ -181,6 +200,10 @@ Expected expect(const Problem& p, const Array& input, const Array& filter, const
 // Operands are multiples of 1/16 below 4, so products and sums are multiples of 1/256, and as long
 // as a sum stays below 2^16 float32 holds it exactly. What is left is the rounding of the result.
 bool same(const char* what, const std::vector<double>& expected, const Array& got) {
+  if (!got.front_untouched()) {
+    std::printf("%s: something was written before its beginning\n", what);
+    return false;
+  }
   for (size_t i = 0; i < expected.size(); ++i) {
     const double value = decode(got.dtype, got.at(static_cast<int64_t>(i)));
     if (std::isnan(expected[i]) ? std::isnan(value) : value == expected[i]) continue;
@@ -299,20 +322,32 @@ void print_problem(const Problem& p) {
   }
 }
 
+// How many elements behind a multiple of 64 bytes arrays begin.
+struct Shifts {
+  int64_t operands = 0;
+  int64_t results = 0;
+};
+
 // The arrays of a random problem, and what they have to give.
 struct Example {
   explicit Example(Kind kind)
-      : p(random_problem(kind)),
-        special(kind == Kind::kSpecial ? pick(5, 200) : 0),
-        input(p.dtype, p.batch * p.rows.input * p.cols.input * p.channels, special),
-        filter(p.dtype, p.taps() * p.lanes(), pick(0, 1) ? special : 0),
-        bias(p.dtype, p.lanes(), 0),
-        grad(p.dtype, p.batch * p.rows.output * p.cols.output * p.lanes(), special),
+      : Example{random_problem(kind), kind == Kind::kSpecial ? pick(5, 200) : 0, Shifts()} {}
+
+  Example(const Problem& problem, int64_t one_in, Shifts shifts)
+      : p(problem),
+        special(one_in),
+        input(p.dtype, p.batch * p.rows.input * p.cols.input * p.channels, special,
+              shifts.operands),
+        filter(p.dtype, p.taps() * p.lanes(), pick(0, 1) ? special : 0, shifts.operands),
+        bias(p.dtype, p.lanes(), 0, shifts.operands),
+        grad(p.dtype, p.batch * p.rows.output * p.cols.output * p.lanes(), special,
+             shifts.operands),
         expected(expect(p, input, filter, bias, grad)),
-        output(p.dtype, static_cast<int64_t>(grad.values.size()), kUnset),
-        input_gradient(p.dtype, static_cast<int64_t>(input.values.size()), kUnset),
-        filter_gradient(p.dtype, static_cast<int64_t>(filter.values.size()), kUnset),
-        bias_gradient(p.dtype, p.lanes(), kUnset) {}
+        output(p.dtype, static_cast<int64_t>(grad.values.size()), kUnset, shifts.results),
+        input_gradient(p.dtype, static_cast<int64_t>(input.values.size()), kUnset, shifts.results),
+        filter_gradient(p.dtype, static_cast<int64_t>(filter.values.size()), kUnset,
+                        shifts.results),
+        bias_gradient(p.dtype, p.lanes(), kUnset, shifts.results) {}
 
   bool right() const {
     return same("output", expected.output, output) &&
@@ -329,7 +364,7 @@ struct Example {
 };
 
 // The kinds of a run, in turn.
-Kind kind_of(int i) {
+[[maybe_unused]] Kind kind_of(int i) {
   const Kind kinds[] = {Kind::kOrdinary, Kind::kOrdinary, Kind::kUsual, Kind::kSpecial,
                         Kind::kExtreme,  Kind::kUsual,    Kind::kCopies};
   return i % 20 == 19 ? Kind::kLong : kinds[i % 7];
@@ -337,7 +372,7 @@ Kind kind_of(int i) {
 
 // The command line of the checking programs, PROGRAM SEED COUNT: how many problems are right. The
 // program ends at the first that is not.
-int check_all(char** argv, bool (*check_one)(Kind)) {
+[[maybe_unused]] int check_all(char** argv, bool (*check_one)(Kind)) {
   generator.seed(static_cast<unsigned>(std::atoi(argv[1])));
   const int count = std::atoi(argv[2]);
   for (int i = 0; i < count; ++i) {
