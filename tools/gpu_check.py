@@ -26,7 +26,7 @@ sys.path[:0] = [str(TOOLS), str(TOOLS.parent)]
 
 from gpu import parity, pictures, sanitizer, suite, transforms  # noqa: E402
 from gpu.bench import bench  # noqa: E402
-from gpu.layers import LAYERS, Layer  # noqa: E402
+from gpu.layers import DTYPES, LAYERS, ORDERS, Layer  # noqa: E402
 from gpu.peers import variants  # noqa: E402
 from gpu.problems import short  # noqa: E402
 from gpu.session import Deadline, Session, Stage, run_stages  # noqa: E402
@@ -56,17 +56,16 @@ def bench_stage(
     return Stage(f"benchmark {order} {dtype}", seconds, run)
 
 
-def variants_stage(seconds: float, machine: Machine, layers: Sequence[Layer]) -> Stage:
+def variants_stage(seconds: float, machine: Machine, layers: Sequence[Layer], dtype: str) -> Stage:
     """Times of the kernels that PyTorch takes only if it is told to."""
 
     def run(session: Session, deadline: Deadline) -> None:
-        for dtype in ("f32", "f16", "bf16"):
-            bench(
-                *(session.report, session.variants, deadline, machine),
-                *(layers, dtype, "nhwc", variants()),
-            )
+        bench(
+            *(session.report, session.variants, deadline, machine),
+            *(layers, dtype, "nhwc", variants()),
+        )
 
-    return Stage("PyTorch's other kernels", seconds, run)
+    return Stage(f"PyTorch's other kernels, {dtype}", seconds, run)
 
 
 def sanitizer_stage(seconds: float, tool: str) -> Stage:
@@ -114,11 +113,7 @@ def stages(machine: Machine, layers: Sequence[Layer], checks: bool, timings: boo
         Stage("transforms", 60, check_transforms),
     )
     varied = [layer for layer in layers if layer in VARIED] or layers
-    timed = [
-        bench_stage(45, machine, layers, order, dtype)
-        for order in ("nhwc", "nchw")
-        for dtype in ("f32", "bf16", "f16")
-    ]
+    timed = [bench_stage(45, machine, layers, order, dtype) for order in ORDERS for dtype in DTYPES]
     found: list[Stage] = []
     if checks:
         found += is_checked
@@ -131,7 +126,7 @@ def stages(machine: Machine, layers: Sequence[Layer], checks: bool, timings: boo
     if checks:
         found.append(sanitizer_stage(45, "racecheck"))
     if timings:
-        found.append(variants_stage(45, machine, varied))
+        found += [variants_stage(20, machine, varied, dtype) for dtype in DTYPES]
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -93,22 +94,81 @@ def kernel_copy(source: Tensor, target: Tensor) -> Call:
 # ---- layers --------------------------------------------------------------------------------------
 
 
-def peer_timer(
-    peer: Peer,
-    data: Sequence[Pair],
-    weight: Tensor,
-    layer: Layer,
-    mask: Sequence[bool],
-    machine: Machine,
-) -> Timer | None:
-    """None where PyTorch cannot do it that way."""
-    with peer.settings():
-        try:
-            return machine.timer([torch_call(x, weight, g, layer, mask) for x, g in data])
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
-            return None
+@dataclass(frozen=True)
+class Bench:
+    """A layer with its operands: ours, and the peers' by whether they are channels last."""
+
+    layer: Layer
+    dtype: str
+    nhwc: bool
+    machine: Machine
+    filter: Tensor
+    data: list[Pair]
+    stored: dict[bool, list[Pair]]
+
+    def our_timer(self, mask: Sequence[bool]) -> Timer:
+        """Of forward, or of the gradients that the mask asks for."""
+        return self.machine.timer(
+            [our_call(x, self.filter, g, self.layer, mask, self.nhwc) for x, g in self.data]
+        )
+
+    def peer_timer(self, peer: Peer, mask: Sequence[bool]) -> Timer | None:
+        """None where PyTorch cannot do it that way."""
+        weight = torch_weight(self.filter)
+        pairs = self.stored[peer.channels_last]
+        with peer.settings():
+            try:
+                return self.machine.timer(
+                    [torch_call(x, weight, g, self.layer, mask) for x, g in pairs]
+                )
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                return None
+
+
+def operands(
+    layer: Layer, dtype: str, order: str, machine: Machine, peers: Sequence[Peer]
+) -> Bench:
+    """As many as make every call cold."""
+    nhwc = order == "nhwc"
+    count = machine.buffers(layer.moved("forward", DTYPES[dtype].itemsize))
+    data = images(layer, DTYPES[dtype], nhwc, machine, count)
+    shape = (layer.kernel, layer.kernel, layer.channels, layer.multiplier)
+    filter = torch.randn(shape, device=machine.device, dtype=DTYPES[dtype])
+    stored = {
+        last: [(peer.stored(x, nhwc), peer.stored(g, nhwc)) for x, g in data]
+        for last, peer in {peer.channels_last: peer for peer in peers}.items()
+    }
+    return Bench(layer, dtype, nhwc, machine, filter, data, stored)
+
+
+def bench_pass(
+    own: Bench, pass_: str, peers: Sequence[Peer], copies: Mapping[str, Timer], copied: int
+) -> Row:
+    """A pass beside its peers and the copies, which move so many bytes."""
+    mask = PASSES[pass_]
+    timers = {"ours": own.our_timer(mask), **copies}
+    for peer in peers:
+        timer = own.peer_timer(peer, mask)
+        if timer is not None:
+            timers[peer.name] = timer
+    times = race(timers)
+    moved = own.layer.moved(pass_, DTYPES[own.dtype].itemsize)
+    of_copies = {name: round(times[name] * moved / copied, 3) for name in copies}
+    return {
+        "layer": list(own.layer),
+        "dtype": own.dtype,
+        "order": "nhwc" if own.nhwc else "nchw",
+        "pass": pass_,
+        "us": round(times["ours"], 3),
+        "bytes": moved,
+        "copy_us": min(of_copies.values()),
+        "copies": of_copies,
+        "peers": {
+            peer.name: round(times[peer.name], 3) if peer.name in times else None for peer in peers
+        },
+    }
 
 
 def bench_layer(
@@ -119,48 +179,11 @@ def bench_layer(
     peers: Sequence[Peer] = FORMATS,
     passes: Sequence[str] = tuple(PASSES),
 ) -> list[Row]:
-    """Times of some passes, each beside its peers and the copies."""
-    nhwc = order == "nhwc"
-    item = DTYPES[dtype].itemsize
-    nbytes = layer.moved("forward", item)
-    data = images(layer, DTYPES[dtype], nhwc, machine, machine.buffers(nbytes))
-    shape = (layer.kernel, layer.kernel, layer.channels, layer.multiplier)
-    f = torch.randn(shape, device=machine.device, dtype=DTYPES[dtype])
-    weight = torch_weight(f)
-    stored = {
-        last: [(peer.stored(x, nhwc), peer.stored(g, nhwc)) for x, g in data]
-        for last, peer in {peer.channels_last: peer for peer in peers}.items()
-    }
+    """Times of some passes."""
+    nbytes = layer.moved("forward", DTYPES[dtype].itemsize)
+    own = operands(layer, dtype, order, machine, peers)
     copies = copy_timers(nbytes, machine)
-    copied = 2 * copy_bytes(nbytes)
-    rows: list[Row] = []
-    for pass_ in passes:
-        mask = PASSES[pass_]
-        timers = {"ours": machine.timer([our_call(x, f, g, layer, mask, nhwc) for x, g in data])}
-        for peer in peers:
-            timer = peer_timer(peer, stored[peer.channels_last], weight, layer, mask, machine)
-            if timer is not None:
-                timers[peer.name] = timer
-        times = race({**timers, **copies})
-        moved = layer.moved(pass_, item)
-        found = {name: round(times[name] * moved / copied, 3) for name in copies}
-        rows.append(
-            {
-                "layer": list(layer),
-                "dtype": dtype,
-                "order": order,
-                "pass": pass_,
-                "us": round(times["ours"], 3),
-                "bytes": moved,
-                "copy_us": min(found.values()),
-                "copies": found,
-                "peers": {
-                    peer.name: round(times[peer.name], 3) if peer.name in times else None
-                    for peer in peers
-                },
-            }
-        )
-    return rows
+    return [bench_pass(own, pass_, peers, copies, 2 * copy_bytes(nbytes)) for pass_ in passes]
 
 
 def bench(

@@ -30,9 +30,11 @@ from gpu.session import Deadline, Report
 
 
 def poison(device: str) -> None:
-    """What the allocator of a GPU hands out next is full of NaN."""
+    """What the allocator of a GPU hands out next, of small and of large blocks, is full of NaN."""
     if device == "cuda":
-        torch.full((64 << 20,), math.nan, device=device)
+        blocks = [64 << 20, *[1 << 17] * 64]
+        # every bit set: a NaN in every dtype
+        _ = [torch.full((size,), -1, dtype=torch.int32, device=device) for size in blocks]
 
 
 def differences(

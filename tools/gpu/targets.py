@@ -148,7 +148,7 @@ def _share(
     yield Verdict(
         worst >= target and not missing,
         f"{title} {pass_}, large layers: share of a copy: geomean {mean:.0%}, worst {worst:.0%} "
-        f"(target {target:.0%}) on {layer_of(row).full_name}; {len(shares)} layers{missing}",
+        f"(target {target:.0%}) on {layer_of(row).full_name}; {_count(shares)}{missing}",
     )
 
 
@@ -211,5 +211,9 @@ def _ratio(
         mean >= target and worst >= SMALLEST_RATIO and not missing,
         f"{title} {' + '.join(passes)}: times the faster torch's speed: geomean {mean:.2f}x "
         f"(target {target:g}x), worst {worst:.2f}x (target {SMALLEST_RATIO:g}x) on "
-        f"{layer.full_name} against {peer}; {len(found)} layers{missing}",
+        f"{layer.full_name} against {peer}; {_count(found)}{missing}",
     )
+
+
+def _count(layers: Sequence[object]) -> str:
+    return f"{len(layers)} layer{'s' if len(layers) != 1 else ''}"
