@@ -84,7 +84,7 @@ Problem aimed_problem(DataType dtype) {
 Case random_case(DataType dtype) {
   Case c;
   c.p = aimed_problem(dtype);
-  c.special = pick(0, 3) ? 0 : pick(5, 200);
+  c.special = pick(0, 2) ? 0 : pick(5, 200);
   c.shifts = {pick(0, 2) ? 0 : pick(1, 7), pick(0, 2) ? 0 : pick(1, 7)};
   const int64_t wanted = pick(0, 3);
   c.filter_wanted = wanted != 0;
