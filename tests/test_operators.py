@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import subprocess
@@ -146,6 +147,43 @@ def test_sizes_at_which_work_is_split_are_exact() -> None:
 
 
 # ---- memory order ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("multiplier", [1, 3])
+@pytest.mark.parametrize("channels", [1, 5, 16, 37])
+def test_filter_may_lie_in_memory_in_any_way(
+    channels: int, multiplier: int, dtype: torch.dtype
+) -> None:
+    """Each order of its axes, slices and repeated values, against the same filter made dense."""
+    generator = random.Random(7)
+    input = integers((2, 5, 6, channels), dtype, generator)
+    grad = integers((2, 5, 6, channels * multiplier), dtype, generator)
+    dense = integers((3, 2, channels, multiplier), dtype, generator)
+    window = Window((1, 1), (1, 1, 0, 1), (1, 1), True)
+    filters = [
+        dense.permute(order).contiguous().permute([order.index(axis) for axis in range(4)])
+        for order in itertools.permutations(range(4))
+    ]
+    filters.append(dense.repeat_interleave(2, 2).repeat(2, 1, 1, 2)[3:, :, ::2, multiplier:])
+    filters.append(dense[:, :1, :1].expand(dense.shape))
+    filters.append(dense[..., :1].expand(dense.shape))
+    for filter in filters:
+        copy = filter.clone(memory_format=torch.contiguous_format)
+        assert torch.equal(
+            ops.depthwise_conv2d(input, filter, None, *window),
+            ops.depthwise_conv2d(input, copy, None, *window),
+        )
+        assert torch.equal(
+            ops.depthwise_conv2d_backward_input(input.shape, filter, grad, *window),
+            ops.depthwise_conv2d_backward_input(input.shape, copy, grad, *window),
+        )
+        for ours, expected in zip(
+            ops.depthwise_conv2d_backward(input, filter, grad, *window, [True] * 3),
+            ops.depthwise_conv2d_backward(input, copy, grad, *window, [True] * 3),
+            strict=True,
+        ):
+            assert torch.equal(ours, expected)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
