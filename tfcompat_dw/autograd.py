@@ -20,10 +20,9 @@ only: forward mode and the derivatives of ``torch.func`` raise.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -33,6 +32,10 @@ from tfcompat_dw import library as _library  # noqa: F401 - defines the operator
 from tfcompat_dw import sharding
 
 OptionalTensor = Tensor | None
+Result = TypeVar("Result")
+
+_OPERANDS = 3
+"""How many arguments of an operator may be tensors: the first ones.  The window follows."""
 
 # ---- private names of PyTorch ------------------------------------------------------------------
 
@@ -53,20 +56,17 @@ except (ImportError, AttributeError):  # pragma: no cover - another PyTorch
     PRIVATE_NAMES_PRESENT = False
 
 
-@contextlib.contextmanager
-def _forward_mode(enabled: bool) -> Iterator[None]:
-    before = torch._C._is_fwd_grad_enabled()
-    _set_fwd_grad_enabled(enabled)
-    try:
-        yield
-    finally:
-        _set_fwd_grad_enabled(before)
-
-
 def _below_autograd(op: Callable[..., Any], args: Sequence[Any]) -> Any:
     """Runs the kernel.  Grad modes are on again for the outer levels of nested transforms."""
-    with _AutoDispatchBelowAutograd(), torch.enable_grad(), _forward_mode(True):
-        return op(*args)
+    reverse, forward = torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled()
+    torch._C._set_grad_enabled(True)  # context managers would take 3 us
+    _set_fwd_grad_enabled(True)
+    try:
+        with _AutoDispatchBelowAutograd():
+            return op(*args)
+    finally:
+        torch._C._set_grad_enabled(reverse)
+        _set_fwd_grad_enabled(forward)
 
 
 def _has_tangent(operand: Any) -> bool:
@@ -104,16 +104,16 @@ def _differentiated(args: Sequence[Any]) -> bool:
     return _recorded(args) or _forward_mode_active(args)
 
 
-def call(op: Callable[..., Any], *args: Any) -> Tensor:
+def call(op: Callable[..., Result], *args: Any) -> Result:
     """``op(*args)``; where nothing is differentiated, without the way through this module."""
     if torch.compiler.is_compiling():  # which would trace what follows
-        return cast(Tensor, op(*args))
+        return op(*args)
     if sharding.DTENSOR in sys.modules:
         sharding.register()
     if PRIVATE_NAMES_PRESENT and not _are_functorch_transforms_active() and not _recorded(args):
         with _AutoDispatchBelowAutograd():
-            return cast(Tensor, op(*args))
-    return cast(Tensor, op(*args))
+            return op(*args)
+    return op(*args)
 
 
 # ---- the operators' derivatives ----------------------------------------------------------------
@@ -134,10 +134,11 @@ class _Bilinear(_SingleLevelFunction):
         """The Autograd kernel of ``op``."""
         if sharding.DTENSOR in sys.modules:
             sharding.register()
-        if not _differentiated(args):
+        transformed = _are_functorch_transforms_active()
+        if not (_recorded(args) or (transformed and _forward_mode_active(args))):
             with _AutoDispatchBelowAutograd():
                 return cls.op(*args)
-        if not _are_functorch_transforms_active():
+        if not transformed:
             return cls._apply(args)
         with enable_single_level_autograd_function():
             return cls._apply_to_duals(args) if _forward_mode_active(args) else cls._apply(args)
@@ -157,24 +158,29 @@ class _Bilinear(_SingleLevelFunction):
         return result if change is None else forward_ad.make_dual(result, change, level=_LEVEL)
 
     @classmethod
-    def forward(cls, *args: Any) -> Any:
+    def forward(cls, ctx: Any, *args: Any) -> Any:
+        _Bilinear.save(ctx, args)
         return _below_autograd(cls.op, args)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        tensors = [arg if isinstance(arg, Tensor) else None for arg in inputs]
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Any = None) -> None:
+        """What derivatives will need."""
+        operands = inputs[:_OPERANDS]
+        tensors = tuple([arg if isinstance(arg, Tensor) else None for arg in operands])
         ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-        ctx.inputs = [None if isinstance(arg, Tensor) else arg for arg in inputs]
+        ctx.saved_for_forward = tensors  # as save_for_forward does, after checks
+        ctx.operands = [None if isinstance(arg, Tensor) else arg for arg in operands]
+        ctx.window = inputs[_OPERANDS:]
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def restore(ctx: Any) -> list[Any]:
         """The inputs of the call."""
-        return [
-            arg if saved is None else saved
-            for saved, arg in zip(ctx.saved_tensors, ctx.inputs, strict=True)
+        operands = [
+            operand if saved is None else saved
+            for saved, operand in zip(ctx.saved_tensors, ctx.operands, strict=True)
         ]
+        return [*operands, *ctx.window]
 
     @classmethod
     def tangent(cls, primals: Sequence[Any], tangents: Sequence[OptionalTensor]) -> Any:
@@ -191,14 +197,21 @@ def _sum(*terms: OptionalTensor) -> OptionalTensor:
     return total
 
 
-_ops = torch.ops.tfcompat_dw
+# Overloads, not their packets: PyTorch finds the only one there is anew in every call of a packet.
+Operator = Callable[..., Tensor]
+_FORWARD: Operator = torch.ops.tfcompat_dw.depthwise_conv2d.default
+_BACKWARD_INPUT: Operator = torch.ops.tfcompat_dw.depthwise_conv2d_backward_input.default
+_BACKWARD_FILTER: Operator = torch.ops.tfcompat_dw.depthwise_conv2d_backward_filter.default
+_BACKWARD: Callable[..., tuple[OptionalTensor, ...]] = (
+    torch.ops.tfcompat_dw.depthwise_conv2d_backward.default
+)
 
 
 def _forward(input: OptionalTensor, filter: OptionalTensor, *rest: Any) -> OptionalTensor:
     """``F(input, filter)``, or None (a zero) where either is None."""
     if input is None or filter is None:
         return None
-    return cast(Tensor, _ops.depthwise_conv2d(input, filter, *rest))
+    return call(_FORWARD, input, filter, *rest)
 
 
 def _backward_input(
@@ -206,7 +219,7 @@ def _backward_input(
 ) -> OptionalTensor:
     if filter is None or grad is None:
         return None
-    return cast(Tensor, _ops.depthwise_conv2d_backward_input(size, filter, grad, *window))
+    return call(_BACKWARD_INPUT, size, filter, grad, *window)
 
 
 def _backward_filter(
@@ -214,7 +227,7 @@ def _backward_filter(
 ) -> OptionalTensor:
     if input is None or grad is None:
         return None
-    return cast(Tensor, _ops.depthwise_conv2d_backward_filter(input, size, grad, *window))
+    return call(_BACKWARD_FILTER, input, size, grad, *window)
 
 
 def _bias_image(bias: Tensor, like: Tensor, channels_last: bool) -> Tensor:
@@ -226,7 +239,7 @@ def _bias_image(bias: Tensor, like: Tensor, channels_last: bool) -> Tensor:
 class DepthwiseConv2d(_Bilinear):
     """``F(input, filter) + bias``."""
 
-    op = _ops.depthwise_conv2d
+    op = _FORWARD
 
     @staticmethod
     def backward(ctx: Any, grad: OptionalTensor) -> tuple[OptionalTensor, ...]:
@@ -236,7 +249,7 @@ class DepthwiseConv2d(_Bilinear):
         if grad is None:
             return (None, None, None, *none)
         if sum(mask) > 1 or mask[2]:
-            gradients = _ops.depthwise_conv2d_backward(input, filter, grad, *window, mask)
+            gradients = call(_BACKWARD, input, filter, grad, *window, mask)
             return (*gradients, *none)
         return (
             _backward_input(input.shape, filter, grad, *window) if mask[0] else None,
@@ -267,7 +280,7 @@ class DepthwiseConv2d(_Bilinear):
 class DepthwiseConv2dBackwardInput(_Bilinear):
     """``I(filter, grad)``."""
 
-    op = _ops.depthwise_conv2d_backward_input
+    op = _BACKWARD_INPUT
 
     @staticmethod
     def backward(ctx: Any, v: OptionalTensor) -> tuple[OptionalTensor, ...]:
@@ -297,7 +310,7 @@ class DepthwiseConv2dBackwardInput(_Bilinear):
 class DepthwiseConv2dBackwardFilter(_Bilinear):
     """``W(input, grad)``."""
 
-    op = _ops.depthwise_conv2d_backward_filter
+    op = _BACKWARD_FILTER
 
     @staticmethod
     def backward(ctx: Any, v: OptionalTensor) -> tuple[OptionalTensor, ...]:
@@ -341,7 +354,7 @@ def _dispatch_backward(*args: Any) -> Any:
     if _differentiated(args):
         return _differentiate_backward(*args)
     with _AutoDispatchBelowAutograd():
-        return _ops.depthwise_conv2d_backward(*args)
+        return _BACKWARD(*args)
 
 
 FUNCTIONS: dict[str, type[_Bilinear]] = {
@@ -363,7 +376,7 @@ def register(library: torch.library.Library, private_names: bool = PRIVATE_NAMES
         torch.library.register_autograd(
             f"tfcompat_dw::{name}",
             cast(Callable[..., Any], function.backward),
-            setup_context=function.setup_context,
+            setup_context=function.save,
             lib=reverse_only,
         )
     _kept_alive.append(reverse_only)

@@ -25,14 +25,14 @@ from tfcompat_dw.arguments import (
     parse_geometry,
     parse_sizes,
 )
-from tfcompat_dw.autograd import call
+from tfcompat_dw.autograd import Operator, call
 from tfcompat_dw.layout import channels_last_in_memory
 from tfcompat_dw.padding import Window
 
 # Overloads, not their packets: PyTorch finds the only one there is anew in every call of a packet.
-_depthwise_conv2d = torch.ops.tfcompat_dw.depthwise_conv2d.default
-_backward_input = torch.ops.tfcompat_dw.depthwise_conv2d_backward_input.default
-_backward_filter = torch.ops.tfcompat_dw.depthwise_conv2d_backward_filter.default
+_depthwise_conv2d: Operator = torch.ops.tfcompat_dw.depthwise_conv2d.default
+_backward_input: Operator = torch.ops.tfcompat_dw.depthwise_conv2d_backward_input.default
+_backward_filter: Operator = torch.ops.tfcompat_dw.depthwise_conv2d_backward_filter.default
 
 __all__ = [
     "depthwise_conv2d",
