@@ -1,9 +1,10 @@
 // The launch plans of the CUDA kernels, without running any: on random problems every result, and
 // every term of a filter gradient's sums, belongs to exactly one thread.
 // Usage: check_plans SEED COUNT
-#include "../kernels/problems.h"
+#include <utility>
 
 #include "../../csrc/cuda/kernels.h"
+#include "../kernels/problems.h"
 
 namespace {
 using namespace tfcompat_dw::cuda;
@@ -87,6 +88,95 @@ bool planes_cover(const Problem& p, bool forward) {
   return cover.once(forward ? "planes, forward" : "planes, input gradient");
 }
 
+// What gather_points sees of an axis: the source of each destination through each tap.
+template <class Index>
+bool sources_met(const GatherAxis& axis) {
+  for (int64_t d = 0; d < axis.destinations; ++d) {
+    for (int32_t k = 0; k < axis.kernel; ++k) {
+      const int64_t shift = int64_t{k} * axis.dilation - axis.pad;
+      const int64_t source = axis.forward ? d * axis.stride + shift
+                             : floor_mod(d - shift, axis.stride)
+                                 ? -1
+                                 : floor_div(d - shift, axis.stride);
+      const bool met = source >= 0 && source < axis.sources;
+      const int64_t got = source_through<Index>(axis, static_cast<Index>(d), k);
+      if (met ? got == source : got < 0) continue;
+      std::printf("points: destination %" PRId64 " meets source %" PRId64 " through tap %d\n", d,
+                  got, k);
+      return false;
+    }
+  }
+  return true;
+}
+
+// gather_points: the results of all threads, and where each of them lies.
+template <class Index>
+bool points_cover(const GatherPoints& g, const Launch& grid) {
+  const int64_t count =
+      g.batch * g.rows.destinations * g.cols.destinations * g.destination_channels;
+  const Layout layout = {g.channels_last, g.rows.destinations, g.cols.destinations,
+                         g.destination_channels};
+  const int64_t threads = int64_t{grid.blocks} * grid.threads;
+  Cover cover(count);
+  for (int64_t thread = 0; thread < threads; ++thread) {
+    for (int64_t index = thread; index < count; index += threads) {
+      const Point<Index> at = point_of<Index>(g, static_cast<Index>(index));
+      const int64_t image = at.image, row = at.row, col = at.col, channel = at.channel;
+      if (image >= g.batch || row >= layout.rows || col >= layout.cols ||
+          channel >= layout.channels) {
+        std::printf("points: result %" PRId64 " is outside\n", index);
+        return false;
+      }
+      cover.take(layout.index(image, row, col, channel));
+    }
+  }
+  return cover.once("points") && sources_met<Index>(g.rows) && sources_met<Index>(g.cols);
+}
+
+// With the indices that are chosen, and with the wide ones, which are always right.
+bool points_cover(const Problem& p, bool forward) {
+  launches.clear();
+  only_planned = true;
+  gather_by_points<float>(p, forward, {});
+  only_planned = false;
+  const Launch& grid = launches.at(0);
+  const GatherPoints g = points_of(p, forward);
+  const bool narrow = grid.kernel == "gather_points<float, unsigned int>";
+  return points_cover<uint64_t>(g, grid) && (!narrow || points_cover<uint32_t>(g, grid));
+}
+
+// The blocks of a filter gradient: every piece of lanes, piece of taps and split is one block's.
+bool filter_blocks_cover(uint32_t lane_blocks, uint32_t tap_blocks, uint32_t splits,
+                         double blocks) {
+  Cover cover(int64_t{lane_blocks} * tap_blocks * splits);
+  for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
+    const FilterBlock block = filter_block(lane_blocks, tap_blocks);
+    cover.take((int64_t{block.split} * tap_blocks + block.taps) * lane_blocks + block.lanes);
+  }
+  return cover.once("blocks of the filter gradient");
+}
+
+// filter_points: every lane and every wanted tap is one block's. Which output positions are a
+// thread's, the kernel counts itself.
+template <class T>
+bool filter_points_cover(const Problem& p, bool filter_wanted, bool bias_wanted) {
+  const FilterPlans<T> plans = plan_filter_gradient<T>(p, filter_wanted, bias_wanted);
+  if (plans.choice.kernel != FilterChoice::kPoints) return true;
+  const FilterPoints& f = plans.points;
+  const int64_t first_tap = filter_wanted ? 0 : p.taps();
+  const int64_t taps = p.taps() + (bias_wanted ? 1 : 0) - first_tap;
+  const int64_t lanes = int64_t{f.lane_blocks} << f.log_lanes;
+  const bool idle_block = lanes - p.lanes() >= int64_t{1} << f.log_lanes;
+  if (f.first_tap != first_tap || f.tap_blocks != taps || lanes < p.lanes() || idle_block ||
+      f.splits == 0) {
+    std::printf("filter points: %u blocks of taps, %u of lanes, %u splits\n", f.tap_blocks,
+                f.lane_blocks, f.splits);
+    return false;
+  }
+  return filter_blocks_cover(f.lane_blocks, f.tap_blocks, f.splits,
+                             double(f.lane_blocks) * f.tap_blocks * f.splits);
+}
+
 // filter_channels and filter_planes: every output position is in one split's sums.
 template <class T>
 bool sums_cover(const Problem& p) {
@@ -116,7 +206,8 @@ bool sums_cover(const Problem& p) {
         }
       }
     }
-    return cover.once("walks");
+    return cover.once("walks") &&
+           filter_blocks_cover(plan.lane_blocks, plan.tap_blocks, plan.splits, plan.blocks);
   }
   if (choice.kernel == FilterChoice::kPlanes) {
     const FilterPlanesPlan& plan = plans.planes;
@@ -139,7 +230,8 @@ bool sums_cover(const Problem& p) {
       }
       for (int64_t i = 0; i < own; ++i) lanes.take(first * p.multiplier + i);
     }
-    return rows.once("rows of the filter gradient") && lanes.once("lanes of the filter gradient");
+    return rows.once("rows of the filter gradient") && lanes.once("lanes of the filter gradient") &&
+           filter_blocks_cover(plan.groups, plan.tap_blocks, plan.splits, plan.blocks);
   }
   return true;
 }
@@ -154,7 +246,14 @@ bool check_one(Kind kind) {
       }
     }
     if (!planes_cover<double>(p, forward) || !planes_cover<float>(p, forward) ||
-        !planes_cover<BFloat16>(p, forward)) {
+        !planes_cover<BFloat16>(p, forward) || !points_cover(p, forward)) {
+      return print_problem(p), false;
+    }
+  }
+  for (const auto& [filter, bias] : {std::pair(true, true), {true, false}, {false, true}}) {
+    if (!filter_points_cover<double>(p, filter, bias) ||
+        !filter_points_cover<float>(p, filter, bias) ||
+        !filter_points_cover<BFloat16>(p, filter, bias)) {
       return print_problem(p), false;
     }
   }
