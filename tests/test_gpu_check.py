@@ -211,6 +211,19 @@ def test_the_committed_run_is_judged_per_memory_order_and_dtype() -> None:
     )
 
 
+def test_the_page_quotes_the_committed_run() -> None:
+    page = (ROOT / "docs" / "cuda.md").read_text()
+    copies = Copies(H100["rows"])
+    chosen = [r for r in H100["rows"] if (r["dtype"], r["order"]) == ("f32", "nhwc")]
+    for layer in dict.fromkeys(map(layer_of, chosen)):
+        cells = []
+        for pass_ in ("forward", "input grad", "filter grad"):
+            (own,) = (r for r in chosen if layer_of(r) == layer and r["pass"] == pass_)
+            ((ratio, _, _),) = ratios([own], [pass_])
+            cells.append(f"{100 * copies.share(own):.0f} %, {ratio:.1f}x")
+        assert f"| {layer.name} | {layer.batch} | {' | '.join(cells)} |\n" in page
+
+
 # ---- tables and pictures -------------------------------------------------------------------------
 
 
