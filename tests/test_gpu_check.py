@@ -851,11 +851,12 @@ def test_a_run_that_is_cut_off_has_left_what_it_had(tmp_path: Path) -> None:
 
 def test_the_most_important_stages_come_first() -> None:
     names = [s.name for s in gpu_check.stages(timing.rehearsal(), LAYERS, True, True)]
-    assert names[:4] == ["parity", "determinism", "transforms", "benchmark nhwc f32"]
+    checks = ["parity", "determinism", "transforms"]
+    assert names[:5] == [*checks, "copy rate", "benchmark nhwc f32"]
     benchmarks = [name for name in names if name.startswith("benchmark")]
     assert len(benchmarks) == 2 * len(DTYPES)
     alone = [s.name for s in gpu_check.stages(timing.rehearsal(), LAYERS, False, True)]
-    assert alone == [name for name in names if "benchmark" in name or "kernels" in name]
+    assert alone == [name for name in names if name.startswith(("copy", "bench", "PyTorch"))]
 
 
 def test_a_rehearsal_of_the_benchmark_writes_results_and_pictures(tmp_path: Path) -> None:
@@ -871,6 +872,7 @@ def test_a_rehearsal_of_the_benchmark_writes_results_and_pictures(tmp_path: Path
     assert content["failures"] == content["left_out"] == []
     assert len(content["rows"]) == 2 * len(DTYPES) * len(PASSES)
     assert len(content["variants"]) == len(DTYPES) * len(PASSES)
+    assert all(rate > 0 for by in content["copy_rates"].values() for rate in by.values())
     for found in content["rows"]:
         assert found["copy_us"] == min(found["copies"].values())
         assert set(found["peers"]) == {peer.name for peer in peers.FORMATS}

@@ -25,7 +25,7 @@ TOOLS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TOOLS), str(TOOLS.parent)]
 
 from gpu import parity, pictures, sanitizer, suite, transforms  # noqa: E402
-from gpu.bench import bench  # noqa: E402
+from gpu.bench import bench, copy_rates  # noqa: E402
 from gpu.layers import DTYPES, LAYERS, ORDERS, Layer  # noqa: E402
 from gpu.peers import variants  # noqa: E402
 from gpu.problems import short  # noqa: E402
@@ -38,11 +38,25 @@ SECONDS = 450
 OUTPUT = TOOLS.parent / "build" / "gpu_check" / "results.json"
 TINY_LAYERS = (Layer(6, 8, 3, 1, 1, 1, 2), Layer(7, 4, 5, 2, 1, 2, 1))
 """Those of a rehearsal."""
+COPIED = (1 << 20, 16 << 20, 64 << 20, 256 << 20, 512 << 20)
+"""Bytes that copies read and write, before any layer is timed."""
 VARIED = LAYERS[:1] + LAYERS[4:5] + LAYERS[6:8]
 """The layers on which PyTorch's other kernels are timed."""
 
 
 # ---- stages --------------------------------------------------------------------------------------
+
+
+def copy_stage(seconds: float, machine: Machine) -> Stage:
+    """What the GPU's memory can do."""
+
+    def run(session: Session, deadline: Deadline) -> None:
+        rates = copy_rates(COPIED if session.device == "cuda" else COPIED[:1], machine)
+        session.about["copy_rates"] = rates
+        for moved, by_method in rates.items():
+            print(f"{int(moved) / 1e6:6.1f} MB, TB/s:", by_method, flush=True)
+
+    return Stage("copy rate", seconds, run)
 
 
 def bench_stage(
@@ -118,7 +132,7 @@ def stages(machine: Machine, layers: Sequence[Layer], checks: bool, timings: boo
     if checks:
         found += is_checked
     if timings:
-        found += timed[:1]
+        found += [copy_stage(15, machine), *timed[:1]]
     if checks:
         found += [sanitizer_stage(60, "memcheck"), Stage("tests", 90, run_tests)]
     if timings:

@@ -91,6 +91,16 @@ def kernel_copy(source: Tensor, target: Tensor) -> Call:
     return lambda: torch.neg(source, out=target)
 
 
+def copy_rates(sizes: Sequence[int], machine: Machine) -> dict[str, dict[str, float]]:
+    """TB/s by bytes read and written, and by method."""
+    found = {}
+    for nbytes in sizes:
+        times = race(copy_timers(nbytes, machine))
+        moved = 2 * copy_bytes(nbytes)
+        found[str(moved)] = {name: round(moved / us / 1e6, 4) for name, us in times.items()}
+    return found
+
+
 # ---- layers --------------------------------------------------------------------------------------
 
 
