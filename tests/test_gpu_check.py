@@ -246,14 +246,14 @@ def test_a_run_is_told_with_what_is_wrong_and_what_was_left_out() -> None:
         "counts": {"parity": 3, "views": 2},
         "failures": ["parity: a: output by 1", "benchmark stopped: RuntimeError: x"],
         "left_out": ["benchmark nchw f32: the time is up"],
-        "sanitizer": ["memcheck: ERROR SUMMARY: 0 errors"],
+        "sanitizer": ["compute-sanitizer memcheck: 0 errors"],
     }
     assert findings(content) == [
         "parity: 2 of 3 right",
         "views: 2 of 2 right",
         "  WRONG parity: a: output by 1",
         "  WRONG benchmark stopped: RuntimeError: x",
-        "compute-sanitizer memcheck: ERROR SUMMARY: 0 errors",
+        "compute-sanitizer memcheck: 0 errors",
         "  LEFT OUT benchmark nchw f32: the time is up",
     ]
     assert findings({**content, "failures": ["parity: x"] * 50})[-3].endswith(
@@ -737,7 +737,7 @@ def test_the_sanitizer_is_run_with_its_tool_over_the_short_parity(
     installed(tmp_path, script, monkeypatch)
     report = Report()
     verdict = sanitizer.check_sanitizer(report, "cuda", Deadline(60), "memcheck")
-    assert verdict == "memcheck: 0 errors"
+    assert verdict == "compute-sanitizer memcheck: 0 errors"
     assert (report.counts, report.failures) == ({"compute-sanitizer": 1}, [])
     given = (tmp_path / "args").read_text().split()
     assert given[:4] == ["--tool", "memcheck", "--error-exitcode", "86"]
@@ -753,8 +753,8 @@ def test_the_sanitizer_that_does_not_end_or_is_not_there_is_left_out(
     monkeypatch.setattr(sanitizer, "find_sanitizer", lambda: None)
     sanitizer.check_sanitizer(report, "cuda", Deadline(60), "memcheck")
     assert report.left_out == [
-        "racecheck: not finished in time",
-        "memcheck: compute-sanitizer is not installed",
+        "compute-sanitizer racecheck: not finished in time",
+        "compute-sanitizer memcheck: not installed",
     ]
     assert report.counts == {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -207,8 +206,6 @@ def bench(
     peers: Sequence[Peer] = FORMATS,
 ) -> None:
     """Adds the rows of layers, one after the other, and prints a line for each."""
-    gc.collect()
-    gc.freeze()  # every capture collects garbage: what is imported need not be looked at each time
     for layer in layers:
         name = f"{order} {dtype} {layer.full_name}"
         if deadline.over:

@@ -88,10 +88,10 @@ def write(rows: Sequence[Row], gpu: str, beside: Path) -> list[Path]:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    import matplotlib.pyplot as plt
-
     if not rows:
         return []
+    import matplotlib.pyplot as plt
+
     wanted = {
         "share": draw(
             rows,

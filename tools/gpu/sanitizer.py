@@ -69,18 +69,18 @@ def check_sanitizer(report: Report, device: str, deadline: Deadline, tool: str) 
     """One of the sanitizer's tools; returns its verdict in a line."""
     sanitizer = find_sanitizer()
     if sanitizer is None:
-        verdict = f"{tool}: compute-sanitizer is not installed"
+        verdict = f"compute-sanitizer {tool}: not installed"
         report.leave_out(verdict)
         return verdict
     options = ["--tool", tool, "--error-exitcode", str(FOUND_SOMETHING)]
     command = [sys.executable, str(PROGRAM), "--device", device, "--short-parity"]
     finished = run_within([sanitizer, *options, *command], deadline.left, **NO_CACHE)
     if finished.status is None:
-        verdict = f"{tool}: not finished in time"
+        verdict = f"compute-sanitizer {tool}: not finished in time"
         report.leave_out(verdict)
         return verdict
     said, wrong = judge(finished)
     report.case("compute-sanitizer", tool, wrong)
-    verdict = f"{tool}: {'; '.join(wrong) if wrong else said}"
+    verdict = f"compute-sanitizer {tool}: {'; '.join(wrong) if wrong else said}"
     print(f"   {verdict[:400]}", flush=True)
     return verdict

@@ -59,8 +59,9 @@ def findings(content: Mapping[str, Any], most: int = 40) -> list[str]:
     lines += [f"  WRONG {failure[:400]}" for failure in failures[:most]]
     if len(failures) > most:
         lines.append(f"  and {len(failures) - most} more that are wrong")
-    lines += [f"compute-sanitizer {verdict}" for verdict in content.get("sanitizer", [])]
-    return lines + [f"  LEFT OUT {text}" for text in content.get("left_out", [])]
+    left_out = content.get("left_out", [])
+    lines += [verdict for verdict in content.get("sanitizer", []) if verdict not in left_out]
+    return lines + [f"  LEFT OUT {text}" for text in left_out]
 
 
 def times(content: Mapping[str, Any]) -> list[str]:
