@@ -81,6 +81,7 @@ Problem aimed_problem(DataType dtype, Rare rare) {
     p.cols = p.rows;
     resize(p.cols, width);
   }
+  p.batch = pick(1, 5);
   if (rare == Rare::kNothing) return p;
   p.channels_last = rare == Rare::kLargeFilter;
   if (rare == Rare::kLargeFilter) {
@@ -92,7 +93,7 @@ Problem aimed_problem(DataType dtype, Rare rare) {
       resize(*axis, axis->input);
     }
   } else {
-    p.batch = 1;
+    p.batch = pick(1, 2);
     p.channels = rare == Rare::kLargePlanes ? pick(1, 2) : 1;
     p.multiplier = rare == Rare::kLargePlanes ? 1 : pick(3, 4);
     resize(p.rows, pick(60, 90));
