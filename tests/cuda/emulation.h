@@ -58,25 +58,20 @@ class Emulator {
                               (shared_bytes + 15) / 16 * 16 + 16 - (shared_bytes + 7) / 8 * 8);
 #endif
     body_ = &body;
-    std::vector<unsigned> order(threads);
+    order_.resize(threads);
     for (unsigned i = 0; i < threads; ++i) {
-      order[i] = i;
+      order_[i] = i;
       fibres_[i].finished = false;
     }
-    unsigned finished = 0;
-    while (finished < threads) {
-      std::shuffle(order.begin(), order.end(), random);
-      unsigned waiting = 0;
-      for (const unsigned thread : order) {
-        if (fibres_[thread].finished) continue;
-        resume(thread);
-        if (fibres_[thread].finished) {
-          ++finished;
-        } else {
-          ++waiting;
-        }
-      }
-      if (waiting && finished) {
+    unsigned running = threads;
+    while (running) {
+      std::shuffle(order_.begin(), order_.end(), random);
+      next_ = 0;
+      switch_contexts(main_, next());
+      const unsigned before = running;
+      running = 0;
+      for (unsigned i = 0; i < threads; ++i) running += !fibres_[i].finished;
+      if (running && running < before) {
         throw std::runtime_error("emulation: some threads of a block ended before a barrier");
       }
     }
@@ -97,7 +92,9 @@ class Emulator {
   static constexpr size_t kStack = 256 << 10;
   struct Fibre {
     ucontext_t context;
-    bool finished;
+    const void* bottom = nullptr;  // of its stack
+    size_t size = 0;
+    bool finished = false;
     std::unique_ptr<unsigned char[]> stack;
   };
   struct Free {
@@ -107,6 +104,8 @@ class Emulator {
   void make_fibre() {
     Fibre& fibre = fibres_.emplace_back();
     fibre.stack.reset(new unsigned char[kStack]);
+    fibre.bottom = fibre.stack.get();
+    fibre.size = kStack;
     getcontext(&fibre.context);
     fibre.context.uc_stack.ss_sp = fibre.stack.get();
     fibre.context.uc_stack.ss_size = kStack;
@@ -116,30 +115,28 @@ class Emulator {
     fibre.context.uc_stack = {};
   }
 
-  void resume(unsigned thread) {
-    current_ = thread;
-    threadIdx.x = thread;
-    Fibre& fibre = fibres_[thread];
+  // The fibre that runs after the present one: the next thread, or run_block after the last.
+  Fibre& next() {
+    while (next_ < order_.size() && fibres_[order_[next_]].finished) ++next_;
+    if (next_ == order_.size()) return main_;
+    threadIdx.x = order_[next_++];
+    return fibres_[threadIdx.x];
+  }
+
+  static void switch_contexts(Fibre& from, Fibre& to) {
 #ifdef __SANITIZE_ADDRESS__
     void* fake = nullptr;
-    __sanitizer_start_switch_fiber(&fake, fibre.stack.get(), kStack);
+    __sanitizer_start_switch_fiber(&fake, to.bottom, to.size);
 #endif
-    swapcontext(&main_, &fibre.context);
+    swapcontext(&from.context, &to.context);
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
   }
 
   void leave() {
-    Fibre& fibre = fibres_[current_];
-#ifdef __SANITIZE_ADDRESS__
-    void* fake = nullptr;
-    __sanitizer_start_switch_fiber(&fake, main_stack_, main_size_);
-#endif
-    swapcontext(&fibre.context, &main_);
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(fake, &main_stack_, &main_size_);
-#endif
+    Fibre& own = fibres_[threadIdx.x];
+    switch_contexts(own, next());
   }
 
   static void enter();
@@ -147,19 +144,24 @@ class Emulator {
   // The life of a fibre: the same thread of one block after the other.
   void live() {
 #ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(nullptr, &main_stack_, &main_size_);
+    const void* bottom;
+    size_t size;
+    __sanitizer_finish_switch_fiber(nullptr, &bottom, &size);
+    if (!main_.size) {  // the first comes from there
+      main_.bottom = bottom;
+      main_.size = size;
+    }
 #endif
     for (;;) {
       (*body_)();
-      fibres_[current_].finished = true;
+      fibres_[threadIdx.x].finished = true;
       leave();
     }
   }
 
-  ucontext_t main_;
-  const void* main_stack_ = nullptr;
-  size_t main_size_ = 0;
-  unsigned current_ = 0;
+  Fibre main_;                   // run_block itself
+  std::vector<unsigned> order_;  // of the threads, in this round
+  size_t next_ = 0;
   const std::function<void()>* body_ = nullptr;
   std::deque<Fibre> fibres_;  // a context must not move
   std::unique_ptr<unsigned char, Free> memory_;
