@@ -11,11 +11,13 @@ namespace {
 #include "transpose.h"
 //
 #include "lines.h"
+#include "plane_strips.h"
 #include "rows.h"
 #include "strips.h"
 //
 #include "filter_channels.h"
 #include "filter_columns.h"
+#include "filter_planes.h"
 
 // Sums the groups' partials in group order: the result does not depend on who computed them.
 template <class S>
@@ -35,8 +37,15 @@ void reduce(const FilterCall& call, int64_t begin, int64_t end) {
 }
 
 template <class S>
-FilterKernel backward_filter_of(bool by_columns) {
-  if (by_columns) {
+FilterKernel backward_filter_of(Form form) {
+#if DW_VECTOR_BYTES == 64
+  if constexpr (kHasPlaneStrips<Compute<S> >) {
+    if (form == Form::kPlanes) {
+      return {plane_filter_scratch_bytes<S>, plane_filter_run<S>, reduce<S>};
+    }
+  }
+#endif
+  if (form == Form::kColumns) {
     return {column_filter_scratch_bytes<S>, column_filter_run<S>, reduce<S>};
   }
   return {channel_filter_scratch_bytes<S>, channel_filter_run<S>, reduce<S>};
@@ -45,10 +54,10 @@ FilterKernel backward_filter_of(bool by_columns) {
 
 FilterKernel backward_filter(const Plan& plan) {
   switch (plan.problem.dtype) {
-    case DataType::kFloat64: return backward_filter_of<double>(plan.by_columns);
-    case DataType::kFloat32: return backward_filter_of<float>(plan.by_columns);
-    case DataType::kBFloat16: return backward_filter_of<BFloat16>(plan.by_columns);
-    default: return backward_filter_of<Float16>(plan.by_columns);
+    case DataType::kFloat64: return backward_filter_of<double>(plan.form);
+    case DataType::kFloat32: return backward_filter_of<float>(plan.form);
+    case DataType::kBFloat16: return backward_filter_of<BFloat16>(plan.form);
+    default: return backward_filter_of<Float16>(plan.form);
   }
 }
 

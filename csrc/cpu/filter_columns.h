@@ -87,19 +87,6 @@ struct ColumnFilter {
     }
   }
 
-  // Four interleaved chains.
-  static void add_line(const S* p, int64_t count, T* total) {
-    Vector<T> sum[4] = {load(total)};
-    int64_t i = 0;
-    for (; i + 4 * kWidth <= count; i += 4 * kWidth) {
-      DW_UNROLL for (int j = 0; j < 4; ++j) sum[j] += load(p + i + j * kWidth);
-    }
-    for (; i < count; i += kWidth) {
-      sum[0] += load_lanes(p + i, 0, static_cast<int>(min64(kWidth, count - i)));
-    }
-    store(total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
-  }
-
   void add_share(const Share& share, Range copies, bool plain) {
     const Plan& plan = call.plan;
     if (plan.cols.class_count == 0) return;
@@ -157,28 +144,10 @@ struct ColumnFilter {
           const int64_t tap = (rows.index + t * rows.index_step) * problem.cols.kernel +
                               cols.index + u * cols.index_step;
           total[tap * tap_pitch + lanes_of(share, g).begin] +=
-              plain_dot(gradients(share, m)(g), inputs(share)(g), rows, cols, t, u);
+              plain_dot(gradients(share, m)(g), inputs(share)(g), problem, rows, cols, t, u);
         }
       }
     }
-  }
-
-  T plain_dot(const S* grad, const S* input, const Sweep& rows, const TapClass& cols, int64_t t,
-              int64_t u) const {
-    const Problem& problem = call.plan.problem;
-    const int64_t first = cols.position + u * cols.spacing;
-    const Range valid = inside(first, cols.step, problem.cols.input, cols.members);
-    T sum = 0;
-    for (int64_t i = 0; i < rows.members; ++i) {
-      const int64_t point = rows.at + i * rows.step + t;
-      if (point < 0 || point >= rows.points) continue;
-      const S* x = input + (rows.origin + point * rows.spacing) * problem.cols.input + first;
-      const S* g = grad + (rows.first + i * rows.pitch) * problem.cols.output + cols.first;
-      for (int64_t j = valid.begin; j < valid.end; ++j) {
-        sum += to_compute(g[j]) * to_compute(x[j * cols.step]);
-      }
-    }
-    return sum;
   }
 
   // Which of the sums of a tap are those of plane g.
@@ -222,14 +191,8 @@ int64_t column_filter_scratch_bytes(const FilterCall& call) {
 
 template <class S>
 void column_filter_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
-  const Problem& problem = call.plan.problem;
-  const int64_t chunks = call.plan.chunks();
   ColumnFilter<S> filter(call, memory);
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t group = task / chunks;
-    filter.run(
-        group * call.group_units, min64(call.plan.units(), (group + 1) * call.group_units),
-        task % chunks,
-        static_cast<Compute<S>*>(call.partials) + group * (problem.taps() + 1) * problem.lanes());
-  }
+  for_each_task<Compute<S>>(call, begin, end, [&](Range units, int64_t chunk, Compute<S>* partial) {
+    filter.run(units.begin, units.end, chunk, partial);
+  });
 }

@@ -14,15 +14,22 @@ namespace {
 #include "transpose.h"
 //
 #include "lines.h"
+#include "plane_strips.h"
 #include "rows.h"
 #include "strips.h"
 //
 #include "gather_channels.h"
 #include "gather_columns.h"
+#include "gather_planes.h"
 
 template <class S>
-GatherKernel gather_of(bool by_columns) {
-  if (by_columns) return {column_gather_scratch_bytes<S>, column_gather_run<S>};
+GatherKernel gather_of(Form form) {
+#if DW_VECTOR_BYTES == 64
+  if constexpr (kHasPlaneStrips<Compute<S> >) {
+    if (form == Form::kPlanes) return {plane_gather_scratch_bytes<S>, plane_gather_run<S>};
+  }
+#endif
+  if (form == Form::kColumns) return {column_gather_scratch_bytes<S>, column_gather_run<S>};
   return {channel_gather_scratch_bytes<S>, channel_gather_run<S>};
 }
 
@@ -32,7 +39,7 @@ GatherKernel gather_of(bool by_columns) {
 // Other types are computed as ever.
 GatherKernel gather(const Plan& plan) {
   if (plan.problem.dtype != DataType::kBFloat16) return avx512::gather(plan);
-  return gather_of<BFloat16>(plan.by_columns);
+  return gather_of<BFloat16>(plan.form);
 }
 #else
 // 16-bit filters and biases are converted once per call, not once per use.
@@ -44,10 +51,10 @@ void convert_lanes(const void* from, void* to, int64_t count) {
 
 GatherKernel gather(const Plan& plan) {
   switch (plan.problem.dtype) {
-    case DataType::kFloat64: return gather_of<double>(plan.by_columns);
-    case DataType::kFloat32: return gather_of<float>(plan.by_columns);
-    case DataType::kBFloat16: return gather_of<BFloat16>(plan.by_columns);
-    default: return gather_of<Float16>(plan.by_columns);
+    case DataType::kFloat64: return gather_of<double>(plan.form);
+    case DataType::kFloat32: return gather_of<float>(plan.form);
+    case DataType::kBFloat16: return gather_of<BFloat16>(plan.form);
+    default: return gather_of<Float16>(plan.form);
   }
 }
 

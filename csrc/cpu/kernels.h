@@ -7,7 +7,20 @@
 #define DW_X86_SETS 1
 #endif
 
+#ifdef __SANITIZE_ADDRESS__
+extern "C" void* __asan_region_is_poisoned(void* begin, __SIZE_TYPE__ size);
+#endif
+
 namespace tfcompat_dw::cpu {
+
+// AddressSanitizer does not look into the instructions that touch some lanes of a vector, or that
+// write past the caches: they ask it.
+inline void sanitized([[maybe_unused]] const void* begin, [[maybe_unused]] int64_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  if (__asan_region_is_poisoned(const_cast<void*>(begin), static_cast<__SIZE_TYPE__>(bytes)))
+    __builtin_trap();
+#endif
+}
 
 // Members of a tile (tiles.h) at the most, and of a strip (strips.h) at the least.
 constexpr int kMembers = 7;
@@ -136,14 +149,18 @@ struct LineForm {
   }
 };
 
+// What a vector holds: adjacent channels; or adjacent columns of NCHW planes, packed into lines
+// (lines.h) or where they lie (plane_strips.h).
+enum class Form { kChannels, kColumns, kPlanes };
+
 // All that follows from the problem alone. A share of the work is one image, some channels, a block
 // of destination rows and a block of destination columns.
 struct Plan {
   Problem problem;
   AxisPlan rows;
   AxisPlan cols;
-  int64_t chunk;     // input channels of a share
-  bool by_columns;   // vectors of adjacent columns (NCHW and few channels), or of adjacent channels
+  int64_t chunk;  // input channels of a share
+  Form form;
   bool sums_copies;  // the input gradient of a channel is the sum over its copies
   // source rows in another form than the tensor's (rows.h)
   bool copies_rows;  // even where the tensor's would do
@@ -158,7 +175,7 @@ struct Plan {
   const LineForm* forms;  // [column blocks]
   int64_t most_lanes;     // of them
   int64_t line_pitch;     // phases * pitch at the most
-  int64_t block_members;  // rows of results computed at once
+  int64_t block_members;  // rows of results computed at once; of planes, too
   int64_t block_lines;    // source rows that they meet, at the most
   bool packs;             // whether packed lines stay in proportion to the planes
 
@@ -187,6 +204,14 @@ inline Share share_of(const Plan& plan, int64_t unit, int64_t chunk) {
           col_block};
 }
 
+// The same where all chunks of an image come before the next unit of it: in the order of NCHW
+// memory.
+inline Share share_in_order(const Plan& plan, int64_t task) {
+  const int64_t blocks = plan.rows.blocks() * plan.cols.blocks();
+  const int64_t chunk = task / blocks % plan.chunks();
+  return share_of(plan, task / blocks / plan.chunks() * blocks + task % blocks, chunk);
+}
+
 // A gathering pass. T is the compute type: float64 for float64, else float32.
 struct GatherCall {
   Plan plan;
@@ -194,7 +219,7 @@ struct GatherCall {
   const void* filter;  // T [kh, kw, lanes]
   const void* bias;    // T [lanes] or null (forward only)
   void* destination;   // as source, in problem.dtype
-  bool finite_filter;  // whether by_columns may multiply padding with the filter
+  bool finite_filter;  // whether padding may be multiplied with the filter (Form::kColumns)
 };
 
 // A filter (and bias) gradient. Its units are split into groups; each group sums into its own

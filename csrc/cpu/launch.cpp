@@ -134,8 +134,10 @@ struct Layout {
   std::vector<LineForm> forms;
   Plan plan;
 
-  // `gathers`: into the destinations, or (filter gradient) from both sides.
-  Layout(const Problem& problem, const Gather& down, const Gather& across, bool gathers)
+  // `gathers`: into the destinations, or (filter gradient) from both sides. `finite`: whether a
+  // filter is.
+  Layout(const Problem& problem, const Gather& down, const Gather& across, bool gathers,
+         bool finite)
       : row_classes(classes_of(problem.rows, down)), col_classes(classes_of(problem.cols, across)) {
     const int64_t vector = instruction_set().vector_bytes / compute_bytes(problem);
     plan = Plan{};
@@ -143,8 +145,10 @@ struct Layout {
     plan.rows = plan_axis(problem.rows, down, row_classes);
     plan.cols = plan_axis(problem.cols, across, col_classes);
     plan.sums_copies = gathers && !down.forward && problem.multiplier > 1;
-    plan.by_columns = !problem.channels_last && problem.lanes() <= vector / 2;
-    if (plan.by_columns) {
+    if (finite && plan_planes(plan, vector, gathers)) {
+      plan.form = Form::kPlanes;
+    } else if (!problem.channels_last && problem.lanes() <= vector / 2) {
+      plan.form = Form::kColumns;
       // vectors that are added to others must not overlap
       plan_columns(plan, vector, gathers && !plan.sums_copies, forms);
     } else {
@@ -189,31 +193,36 @@ struct Pass {
   int64_t tasks;
   int64_t scratch_bytes;
 
-  Pass(const Problem& problem, const Gather& down, const Gather& across, bool gathers)
-      : layout(problem, down, across, gathers) {}
+  Pass(const Problem& problem, const Gather& down, const Gather& across, bool gathers, bool finite)
+      : layout(problem, down, across, gathers, finite) {}
   double work() const { return work_of(layout.plan); }
   void run(int64_t begin, int64_t end, void* scratch) const {
     kernel.run(call, begin, end, scratch);
   }
 };
 
-struct GatherPass : Pass<GatherKernel, GatherCall> {
+// A filter and a bias in the compute type. Padding may meet a filter that is finite.
+struct Operands {
   Memory filter_memory;
   Memory bias_memory;
+  const void* filter;
+  const void* bias;
+  bool finite;
 
+  Operands(const Problem& problem, const void* any_filter, const void* any_bias) {
+    const int64_t size = problem.taps() * problem.lanes();
+    filter = in_compute_type(problem, any_filter, size, filter_memory);
+    bias = in_compute_type(problem, any_bias, problem.lanes(), bias_memory);
+    finite = problem.channels_last || instruction_set().all_finite(problem.dtype, filter, size);
+  }
+};
+
+struct GatherPass : Operands, Pass<GatherKernel, GatherCall> {
   GatherPass(const Problem& problem, const Gather& down, const Gather& across, const void* source,
-             const void* filter, const void* bias, void* destination)
-      : Pass(problem, down, across, true) {
-    const int64_t filter_size = problem.taps() * problem.lanes();
-    const void* weights = in_compute_type(problem, filter, filter_size, filter_memory);
+             const void* any_filter, const void* any_bias, void* destination)
+      : Operands(problem, any_filter, any_bias), Pass(problem, down, across, true, finite) {
     kernel = instruction_set().gather(layout.plan);
-    call = {layout.plan,
-            source,
-            weights,
-            in_compute_type(problem, bias, problem.lanes(), bias_memory),
-            destination,
-            !layout.plan.by_columns ||
-                instruction_set().all_finite(problem.dtype, weights, filter_size)};
+    call = {layout.plan, source, filter, bias, destination, finite};
     tasks = layout.plan.units() * layout.plan.chunks();
     scratch_bytes = kernel.scratch_bytes(call);
   }
@@ -225,7 +234,7 @@ struct FilterPass : Pass<FilterKernel, FilterCall> {
 
   FilterPass(const Problem& problem, const void* input, const void* grad, void* filter_gradient,
              void* bias_gradient)
-      : Pass(problem, gather_forward(problem.rows), gather_forward(problem.cols), false) {
+      : Pass(problem, gather_forward(problem.rows), gather_forward(problem.cols), false, true) {
     const int64_t units = layout.plan.units();
     const int64_t group_units = ceil_div(units, filter_groups(problem, units));
     const int64_t groups = ceil_div(units, group_units);

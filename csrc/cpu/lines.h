@@ -167,3 +167,56 @@ DW_INLINE void for_each_block(const Plan& plan, const Share& share, const Visit&
                    });
   }
 }
+
+// ---- what both filter gradients over planes need
+// --------------------------------------------------
+
+// total[lane] += the sum of p[i] with i = lane, modulo the lanes. Four interleaved chains.
+template <class S>
+DW_INLINE void add_line(const S* p, int64_t count, Compute<S>* total) {
+  using T = Compute<S>;
+  constexpr int kWidth = kLanes<T>;
+  Vector<T> sum[4] = {load(total)};
+  int64_t i = 0;
+  for (; i + 4 * kWidth <= count; i += 4 * kWidth) {
+    DW_UNROLL for (int j = 0; j < 4; ++j) sum[j] += load(p + i + j * kWidth);
+  }
+  for (; i < count; i += kWidth) {
+    sum[0] += load_lanes(p + i, 0, static_cast<int>(min64(kWidth, count - i)));
+  }
+  store(total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+// The filter gradient of kernel row t and column u of the taps: one plane's, without any padding.
+template <class S>
+Compute<S> plain_dot(const S* grad, const S* input, const Problem& problem, const Sweep& rows,
+                     const TapClass& cols, int64_t t, int64_t u) {
+  const int64_t first = cols.position + u * cols.spacing;
+  const Range valid = inside(first, cols.step, problem.cols.input, cols.members);
+  Compute<S> sum = 0;
+  for (int64_t i = 0; i < rows.members; ++i) {
+    const int64_t point = rows.at + i * rows.step + t;
+    if (point < 0 || point >= rows.points) continue;
+    const S* x = input + (rows.origin + point * rows.spacing) * problem.cols.input + first;
+    const S* g = grad + (rows.first + i * rows.pitch) * problem.cols.output + cols.first;
+    for (int64_t j = valid.begin; j < valid.end; ++j) {
+      sum += to_compute(g[j]) * to_compute(x[j * cols.step]);
+    }
+  }
+  return sum;
+}
+
+// Calls visit(units, chunk, partial) for the tasks of a filter gradient.
+template <class T, class Visit>
+DW_INLINE void for_each_task(const FilterCall& call, int64_t begin, int64_t end,
+                             const Visit& visit) {
+  const Problem& problem = call.plan.problem;
+  const int64_t chunks = call.plan.chunks();
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t group = task / chunks;
+    const Range units = {group * call.group_units,
+                         min64(call.plan.units(), (group + 1) * call.group_units)};
+    visit(units, task % chunks,
+          static_cast<T*>(call.partials) + group * (problem.taps() + 1) * problem.lanes());
+  }
+}

@@ -2,6 +2,7 @@
 // a vector; so are all results, for any number of threads.
 #pragma once
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -344,6 +345,60 @@ inline void plan_columns(Plan& plan, int64_t vector, bool exact, std::vector<Lin
   plan.packs = static_cast<double>(plan.block_lines) * static_cast<double>(plan.line_pitch) <=
                4 * static_cast<double>(plan.chunk) * planes + (1 << 16);
   if (!plan.packs) plan.block_members = 1;
+}
+
+// ---- planes where they lie ----------------------------------------------------------------------
+
+// Whether plane strips (plane_strips.h) have a kernel for an axis: all taps at once, or those of
+// even and odd destinations apart.
+inline bool suits_planes(const AxisPlan& axis, bool gathers) {
+  const int64_t kernel = axis.axis.kernel;
+  if (!axis.covered || (kernel != 3 && kernel != 5 && kernel != 7)) return false;
+  if (axis.class_count == 1) {
+    const TapClass& taps = axis.classes[0];
+    if (taps.taps != kernel || taps.point_step() > 2) return false;
+    return kernel <= (gathers && taps.point_step() == 1 ? 7 : 5);
+  }
+  if (axis.class_count != 2 || axis.gather.classes != 2 || kernel > 5) return false;
+  const TapClass& even = axis.classes[0];
+  const TapClass& odd = axis.classes[1];
+  return even.taps + odd.taps == kernel && std::abs(even.taps - odd.taps) == 1 &&
+         even.spacing == 1 && odd.spacing == 1;
+}
+
+// Plane strips where they can be had: float32 arithmetic and the registers of AVX-512.
+inline bool plan_planes(Plan& plan, int64_t vector, bool gathers) {
+  constexpr int64_t kChunkValues = 16 << 10;
+  constexpr int64_t kBlockRows = 14;
+  constexpr int64_t kBlockBytes = 12 << 10;
+  const Problem& problem = plan.problem;
+  AxisPlan& rows = plan.rows;
+  AxisPlan& cols = plan.cols;
+  if (problem.channels_last || problem.rows.kernel != problem.cols.kernel) return false;
+  if (plan.sums_copies && storage_bytes(problem) != 4) return false;  // sums of copies are rounded
+  if (vector * compute_bytes(problem) != 64 || compute_bytes(problem) != 4) return false;
+  if (!suits_planes(rows, gathers) || !suits_planes(cols, gathers)) return false;
+  const TapClass& across = cols.classes[0];
+  if (cols.class_count != rows.class_count || across.step != rows.classes[0].point_step() ||
+      (across.step == 2 && across.spacing != 1)) {
+    return false;
+  }
+  if (across.members * 2 < round_up(across.members, vector))
+    return false;  // of lanes most are idle
+  const int64_t planes = problem.batch * problem.channels;
+  const int64_t sources = rows.gather.sources * cols.gather.sources;
+  const int64_t results = rows.gather.destinations * cols.gather.destinations;
+  plan.chunk = std::clamp<int64_t>(
+      std::min(kChunkValues / (sources + problem.multiplier * results), planes / kEnoughShares), 1,
+      problem.channels);
+  const int64_t least = kBlockRows * rows.classes[0].parts;
+  rows.block = shared_block(rows.gather.destinations, problem.batch * plan.chunks(), least);
+  const int64_t row_bytes =
+      sources / rows.gather.destinations * storage_bytes(problem) * rows.classes[0].step;
+  const int64_t fit = std::max(least, kBlockBytes / std::max<int64_t>(1, row_bytes));
+  plan.block_members = ceil_div(rows.block, ceil_div(rows.block, fit));
+  plan.far = tensor_bytes(problem) > DW_FAR_BYTES;
+  return true;
 }
 
 }  // namespace tfcompat_dw::cpu

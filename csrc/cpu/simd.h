@@ -190,6 +190,7 @@ template <class S>
 DW_INLINE void stream(S* p, Vector<Compute<S>> v) {
 #if DW_VECTOR_BYTES == 64
   if constexpr (kStreams<S>) {
+    sanitized(p, DW_VECTOR_BYTES);
     return _mm512_stream_ps(reinterpret_cast<float*>(p), reinterpret_cast<__m512>(v));
   }
 #endif
@@ -207,6 +208,7 @@ DW_INLINE void stream_pair(S* p, HalfBits first, Vector<float> second) {
   const __m256i rest = reinterpret_cast<__m256i>(round_to(second, S{}));
   // the form with a mask: under sanitizers g++ 12 warns of the other's undefined lanes
   const __m512i line = _mm512_maskz_inserti64x4(0xff, begun, rest, 1);
+  sanitized(p, DW_VECTOR_BYTES);
   _mm512_stream_si512(reinterpret_cast<__m512i*>(p), line);
 #endif
 }
@@ -222,29 +224,35 @@ DW_INLINE void finish_streams() {
 #if DW_VECTOR_BYTES == 64
 DW_INLINE uint32_t lane_mask(int begin, int end) { return (1u << end) - (1u << begin); }
 DW_INLINE Vector<float> load_lanes(const float* p, int begin, int end) {
+  sanitized(p + begin, (end - begin) * static_cast<int64_t>(sizeof(*p)));
   return reinterpret_cast<Vector<float>>(
       _mm512_maskz_loadu_ps(static_cast<__mmask16>(lane_mask(begin, end)), p));
 }
 DW_INLINE Vector<double> load_lanes(const double* p, int begin, int end) {
+  sanitized(p + begin, (end - begin) * static_cast<int64_t>(sizeof(*p)));
   return reinterpret_cast<Vector<double>>(
       _mm512_maskz_loadu_pd(static_cast<__mmask8>(lane_mask(begin, end)), p));
 }
 template <class S>
 DW_INLINE Vector<float> load_lanes(const S* p, int begin, int end) {
+  sanitized(p + begin, (end - begin) * static_cast<int64_t>(sizeof(*p)));
   return widen(reinterpret_cast<HalfBits>(
                    _mm256_maskz_loadu_epi16(static_cast<__mmask16>(lane_mask(begin, end)), p)),
                S{});
 }
 DW_INLINE void store_lanes(float* p, Vector<float> v, int count) {
+  sanitized(p, count * static_cast<int64_t>(sizeof(*p)));
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>(lane_mask(0, count)),
                         reinterpret_cast<__m512>(v));
 }
 DW_INLINE void store_lanes(double* p, Vector<double> v, int count) {
+  sanitized(p, count * static_cast<int64_t>(sizeof(*p)));
   _mm512_mask_storeu_pd(p, static_cast<__mmask8>(lane_mask(0, count)),
                         reinterpret_cast<__m512d>(v));
 }
 template <class S>
 DW_INLINE void store_lanes(S* p, Vector<float> v, int count) {
+  sanitized(p, count * static_cast<int64_t>(sizeof(*p)));
   _mm256_mask_storeu_epi16(p, static_cast<__mmask16>(lane_mask(0, count)),
                            reinterpret_cast<__m256i>(round_to(v, S{})));
 }

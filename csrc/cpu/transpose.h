@@ -48,6 +48,22 @@ DW_INLINE void transpose(Vector<T> (&v)[kLanes<T>]) {
   if constexpr (kPart < kLanes<T>) exchange_parts<T, kPart>(v);
 }
 
+// sums[i] = the sum of the lanes of vector i. `sums` may be where the vectors begin.
+template <class T>
+void sums_of_lanes(const T* vectors, int64_t count, T* sums) {
+  constexpr int kWidth = kLanes<T>;
+  for (int64_t i = 0; i < count; i += kWidth) {
+    const int used = static_cast<int>(min64(kWidth, count - i));
+    Vector<T> v[kWidth];
+    DW_UNROLL for (int j = 0; j < kWidth; ++j) {
+      v[j] = j < used ? load(vectors + (i + j) * kWidth) : Vector<T>{};
+    }
+    transpose<T>(v);
+    DW_UNROLL for (int j = 1; j < kWidth; ++j) v[0] += v[j];
+    store_lanes(sums + i, v[0], used);
+  }
+}
+
 // pixels[p * pitch + i] = planes[i][p] in the compute type.
 template <class S>
 void planes_to_pixels(const S* const (&planes)[kLanes<Compute<S>>], int64_t count, int64_t pitch,

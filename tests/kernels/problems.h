@@ -269,7 +269,21 @@ Axis usual_axis(int64_t most) {
   return axis;
 }
 
-enum class Kind { kOrdinary, kLong, kExtreme, kSpecial, kCopies, kUsual };
+enum class Kind { kOrdinary, kLong, kExtreme, kSpecial, kCopies, kUsual, kPlanes };
+
+// At a stride of two the window begins at an even or an odd source.
+Axis plane_axis(int64_t kernel, int64_t stride, int64_t most) {
+  Axis axis;
+  do {
+    axis.input = pick(kernel, most);
+    axis.kernel = kernel;
+    axis.stride = stride;
+    axis.dilation = pick(0, 3) ? 1 : pick(2, 3);
+    axis.pad = pick(0, (kernel - 1) * axis.dilation);
+    axis.output = output_size(axis, pick(0, (kernel - 1) * axis.dilation));
+  } while (axis.output < 1);
+  return axis;
+}
 
 Problem random_problem(Kind kind) {
   const DataType dtypes[] = {DataType::kFloat64, DataType::kFloat32, DataType::kBFloat16,
@@ -300,6 +314,14 @@ Problem random_problem(Kind kind) {
   } else if (kind == Kind::kCopies) {
     p.channels = pick(1, 2);
     p.multiplier = pick(6, 300);
+  } else if (kind == Kind::kPlanes) {  // as wide as vectors, square kernels of odd sizes
+    const int64_t stride = pick(1, 2);
+    const int64_t kernel = 3 + 2 * pick(0, 2);
+    p.channels_last = false;
+    p.channels = pick(1, 40);
+    p.multiplier = pick(0, 2) ? 1 : pick(2, 4);
+    p.rows = plane_axis(kernel, stride, 40);
+    p.cols = plane_axis(kernel, stride, 150);
   } else if (kind == Kind::kUsual) {
     const int64_t counts[] = {3, 16, 20, 32, 48, 70, 96, 128, 256, 512, 1024};
     p.channels = counts[pick(0, 10)];
@@ -328,10 +350,15 @@ struct Shifts {
   int64_t results = 0;
 };
 
+// One value in how many is special, or 0.
+int64_t special_of(Kind kind) {
+  const bool some = kind == Kind::kSpecial || (kind == Kind::kPlanes && pick(0, 3) == 0);
+  return some ? pick(5, 200) : 0;
+}
+
 // The arrays of a random problem, and what they have to give.
 struct Example {
-  explicit Example(Kind kind)
-      : Example{random_problem(kind), kind == Kind::kSpecial ? pick(5, 200) : 0, Shifts()} {}
+  explicit Example(Kind kind) : Example{random_problem(kind), special_of(kind), Shifts()} {}
 
   Example(const Problem& problem, int64_t one_in, Shifts shifts)
       : p(problem),
@@ -365,9 +392,9 @@ struct Example {
 
 // The kinds of a run, in turn.
 [[maybe_unused]] Kind kind_of(int i) {
-  const Kind kinds[] = {Kind::kOrdinary, Kind::kOrdinary, Kind::kUsual, Kind::kSpecial,
-                        Kind::kExtreme,  Kind::kUsual,    Kind::kCopies};
-  return i % 20 == 19 ? Kind::kLong : kinds[i % 7];
+  const Kind kinds[] = {Kind::kOrdinary, Kind::kOrdinary, Kind::kUsual,  Kind::kSpecial,
+                        Kind::kExtreme,  Kind::kUsual,    Kind::kCopies, Kind::kPlanes};
+  return i % 20 == 19 ? Kind::kLong : kinds[i % 8];
 }
 
 // The command line of the checking programs, PROGRAM SEED COUNT: how many problems are right. The
