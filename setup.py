@@ -108,8 +108,16 @@ def extension() -> CppExtension:
     )
 
 
+class Build(BuildExtension):
+    """Keeps objects where the next build, editable or of a wheel, finds those that are current."""
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.build_temp = str(ROOT / "build" / "objects")
+
+
 setup(
     ext_modules=[extension()],
-    cmdclass={"build_ext": BuildExtension},
+    cmdclass={"build_ext": Build},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )
