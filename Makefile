@@ -21,6 +21,10 @@ DEMO_PACKAGES := $(VENV)/.demo-packages
 TEST_PACKAGES := $(VENV)/.test-packages
 BENCH_PACKAGES := $(VENV)/.bench-packages
 BUILT := $(VENV)/.built
+# A file of tests is one process's, and so is a core: tests that want threads ask for them. Each
+# process starts a TensorFlow of its own, which takes 2 GB.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+    --no-loadscope-reorder
 BENCH ?=
 CLIFFS := $(findstring --cliffs,$(BENCH))
 BENCH_RESULTS := build/bench/$(if $(CLIFFS),cliffs,results).json
@@ -41,10 +45,10 @@ walkthrough: $(BUILT)
 	@$(BIN)/python examples/walkthrough.py
 
 test: $(TEST_PACKAGES) $(BUILT) $(NETWORK) $(NETWORKS)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-full: $(TEST_PACKAGES) $(BUILT) $(NETWORK) $(NETWORKS)
-	$(BIN)/python -m pytest -m "full or not full"
+	$(PYTEST) -m "full or not full"
 
 cuda-check:
 	@$(PYTHON) tools/cuda_check.py $(if $(ACCEPT),--accept)
