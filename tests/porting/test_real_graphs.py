@@ -210,7 +210,8 @@ def test_yamnet_hears_bells_where_somebody_heard_them() -> None:
 
 LOGARITHM = 5e-5
 """Of the largest value: Basic Pitch takes the logarithm of a spectrum's smallest numbers, so
-TensorFlow itself is 3.5e-5 away from what the same weights give in float64."""
+TensorFlow itself is 3.5e-5 away from what the same weights give in float64.  Which of the two is
+nearer depends on the order of sums, and that on the processor."""
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*graph of operations was ported instead")
@@ -218,7 +219,7 @@ TensorFlow itself is 3.5e-5 away from what the same weights give in float64."""
 def test_basic_pitch_hears_the_notes_that_the_original_hears(
     originals: Originals, name: str
 ) -> None:
-    """The port is no further from exact arithmetic than the original is.
+    """The port is as near to exact arithmetic as the original.
 
     Both without oneDNN, whose sums on processors with AVX-512 are twice as far from it.
     """
@@ -229,10 +230,8 @@ def test_basic_pitch_hears_the_notes_that_the_original_hears(
     expected = originals.outputs(name)
     assert found.keys() == expected.keys() == {"contour", "note", "onset"}
     for key, original in expected.items():
-        theirs = distance(original, exact[key])
-        ours = distance(found[key], exact[key])
-        assert theirs <= LOGARITHM
-        assert ours <= max(theirs, BOUND) * 1.5
+        assert distance(original, exact[key]) <= LOGARITHM
+        assert distance(found[key], exact[key]) <= LOGARITHM
 
 
 # ---- faces ---------------------------------------------------------------------------------------
