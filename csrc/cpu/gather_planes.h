@@ -7,7 +7,7 @@ struct PlanesGather {
   const GatherCall& call;
   const bool sums_copies;
   const bool streams;  // results are written past the caches
-  T* weights;  // [copies that are summed, classes of rows, taps]: one plane's, in order of points
+  T* weights;          // [taps]: one channel's, in the order of the points, class by class
   PlaneStrips<PlaneGather, S> strips;
   int64_t bytes;
 
@@ -15,7 +15,7 @@ struct PlanesGather {
       : call(gather_call),
         sums_copies(call.plan.sums_copies),
         streams(may_stream()),
-        weights(carver.take<T>(copies() * call.plan.problem.taps())),
+        weights(carver.take<T>(call.plan.problem.taps())),
         strips(gather_call.plan, carver),
         bytes(carver.used) {}
 
@@ -26,8 +26,6 @@ struct PlanesGather {
            plan.cols.gather.destinations % (plan.cols.class_count * kLanes<T>) == 0 &&
            reinterpret_cast<uintptr_t>(call.destination) % kLineBytes == 0;
   }
-
-  int64_t copies() const { return sums_copies ? call.plan.problem.multiplier : 1; }
 
   void run(const Share& share) {
     const Problem& problem = call.plan.problem;
@@ -46,6 +44,7 @@ struct PlanesGather {
     const Problem& problem = plan.problem;
     const int64_t source_size = plan.rows.gather.sources * plan.cols.gather.sources;
     const bool forward = plan.rows.gather.forward;
+    const int64_t copies = sums_copies ? problem.multiplier : 1;
     const int64_t channel = share.image * problem.channels + c;
     const int64_t output = share.image * problem.lanes() + lane;
     const S* source =
@@ -53,11 +52,10 @@ struct PlanesGather {
     S* result = static_cast<S*>(call.destination) + (forward ? output : channel) *
                                                         plan.rows.gather.destinations *
                                                         plan.cols.gather.destinations;
-    for (int64_t m = 0; m < copies(); ++m) pick_weights(lane + m, weights + m * problem.taps());
-    for (int64_t m = 0; m < copies(); ++m) {
-      const T bias = call.bias ? static_cast<const T*>(call.bias)[lane] : T{0};
-      strips.run(source + m * source_size, result,
-                 {weights + m * problem.taps(), bias, m > 0, streams});
+    const T bias = call.bias ? static_cast<const T*>(call.bias)[lane] : T{0};
+    for (int64_t m = 0; m < copies; ++m) {
+      pick_weights(lane + m, weights);
+      strips.run(source + m * source_size, result, {weights, bias, m > 0, streams});
     }
   }
 

@@ -153,8 +153,8 @@ struct LineForm {
 // (lines.h) or where they lie (plane_strips.h).
 enum class Form { kChannels, kColumns, kPlanes };
 
-// All that follows from the problem alone. A share of the work is one image, some channels, a block
-// of destination rows and a block of destination columns.
+// All that follows from the problem, and from whether its filter is finite. A share of the work is
+// one image, some channels, a block of destination rows and a block of destination columns.
 struct Plan {
   Problem problem;
   AxisPlan rows;

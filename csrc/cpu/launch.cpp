@@ -145,8 +145,10 @@ struct Layout {
     plan.rows = plan_axis(problem.rows, down, row_classes);
     plan.cols = plan_axis(problem.cols, across, col_classes);
     plan.sums_copies = gathers && !down.forward && problem.multiplier > 1;
-    if (finite && plan_planes(plan, vector, gathers)) {
+    plan.far = tensor_bytes(problem) > DW_FAR_BYTES;
+    if (finite && suits_plane_strips(plan, vector, gathers)) {
       plan.form = Form::kPlanes;
+      plan_planes(plan);
     } else if (!problem.channels_last && problem.lanes() <= vector / 2) {
       plan.form = Form::kColumns;
       // vectors that are added to others must not overlap
@@ -275,15 +277,17 @@ void run_part(const AnyPass& pass, int64_t i, int64_t n, void* scratch) {
 // In vectors of channels both go through the batch from its first row to its last. Taking turns,
 // they find the output gradient in the caches that the other has just read.
 void run_in_turns(const GatherPass& gather, const FilterPass& filter, ParallelFor parallel_for) {
-  const int64_t pieces = std::max(gather.tasks, filter.tasks);
-  parallel(parallel_for, pieces, grain(gather.work() + filter.work(), pieces),
-           [&](int64_t begin, int64_t end) {
-             const Memory scratch = allocate(std::max(gather.scratch_bytes, filter.scratch_bytes));
-             for (int64_t piece = begin; piece < end; ++piece) {
-               run_part(gather, piece, pieces, scratch.get());
-               run_part(filter, piece, pieces, scratch.get());
-             }
-           });
+  constexpr double kPieceWork = 1 << 17;  // to begin one takes a microsecond
+  const double work = gather.work() + filter.work();
+  const double most = static_cast<double>(std::max(gather.tasks, filter.tasks));
+  const auto pieces = static_cast<int64_t>(std::clamp(work / kPieceWork, 1.0, most));
+  parallel(parallel_for, pieces, grain(work, pieces), [&](int64_t begin, int64_t end) {
+    const Memory scratch = allocate(std::max(gather.scratch_bytes, filter.scratch_bytes));
+    for (int64_t piece = begin; piece < end; ++piece) {
+      run_part(gather, piece, pieces, scratch.get());
+      run_part(filter, piece, pieces, scratch.get());
+    }
+  });
 }
 
 }  // namespace

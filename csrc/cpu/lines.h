@@ -168,8 +168,8 @@ DW_INLINE void for_each_block(const Plan& plan, const Share& share, const Visit&
   }
 }
 
-// ---- what both filter gradients over planes need
-// --------------------------------------------------
+// ---- for both filter gradients of planes
+// ---------------------------------------------------------
 
 // total[lane] += the sum of p[i] with i = lane, modulo the lanes. Four interleaved chains.
 template <class S>

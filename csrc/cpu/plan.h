@@ -1,5 +1,5 @@
-// How a pass is laid out for the kernels. Pure functions of the problem, the pass and the width of
-// a vector; so are all results, for any number of threads.
+// How a pass is laid out for the kernels. Pure functions of the problem, the pass, the width of a
+// vector and whether the filter is finite; so are all results, for any number of threads.
 #pragma once
 #include <algorithm>
 #include <cstdlib>
@@ -224,7 +224,6 @@ inline void plan_channels(Plan& plan, int64_t vector, bool gathers) {
   constexpr int64_t kBlockRows = 8;  // short enough to share out, tall enough to reuse rows
   constexpr int64_t kBlockPixels = 64;
   constexpr int64_t kNarrow = 56;
-  plan.far = tensor_bytes(plan.problem) > DW_FAR_BYTES;
   if (plan_strips(plan, vector)) return;
   const Problem& problem = plan.problem;
   AxisPlan& rows = plan.rows;
@@ -366,39 +365,54 @@ inline bool suits_planes(const AxisPlan& axis, bool gathers) {
          even.spacing == 1 && odd.spacing == 1;
 }
 
-// Plane strips where they can be had: float32 arithmetic and the registers of AVX-512.
-inline bool plan_planes(Plan& plan, int64_t vector, bool gathers) {
-  constexpr int64_t kChunkValues = 16 << 10;
-  constexpr int64_t kBlockRows = 14;
-  constexpr int64_t kBlockBytes = 12 << 10;
+// Whether planes fill enough of the lanes of their rows' vectors, measured against transposing
+// them: 14 columns of 16, 33 of 48; beyond the caches, where that costs most, 17 of 32.
+inline bool fills_lanes(const Plan& plan, int64_t vector) {
+  const int64_t members = plan.cols.classes[0].members;
+  const int64_t percent = members * 100 / round_up(members, vector);
+  return percent >= (plan.far ? 50 : members <= vector ? 85 : 65);
+}
+
+// Whether plane strips can be had, and pay: float32 arithmetic and the registers of AVX-512, planes
+// that fill most lanes and are not so wide that columns should be shared out.
+inline bool suits_plane_strips(const Plan& plan, int64_t vector, bool gathers) {
+  constexpr int64_t kWidest = 2048;
+  constexpr int64_t kMostSweeps = 64;
   const Problem& problem = plan.problem;
-  AxisPlan& rows = plan.rows;
-  AxisPlan& cols = plan.cols;
+  const AxisPlan& rows = plan.rows;
+  const AxisPlan& cols = plan.cols;
   if (problem.channels_last || problem.rows.kernel != problem.cols.kernel) return false;
   if (plan.sums_copies && storage_bytes(problem) != 4) return false;  // sums of copies are rounded
   if (vector * compute_bytes(problem) != 64 || compute_bytes(problem) != 4) return false;
   if (!suits_planes(rows, gathers) || !suits_planes(cols, gathers)) return false;
+  const TapClass& down = rows.classes[0];
   const TapClass& across = cols.classes[0];
-  if (cols.class_count != rows.class_count || across.step != rows.classes[0].point_step() ||
-      (across.step == 2 && across.spacing != 1)) {
-    return false;
-  }
-  if (across.members * 2 < round_up(across.members, vector))
-    return false;  // of lanes most are idle
+  return cols.class_count == rows.class_count && across.step == down.point_step() &&
+         (across.step == 1 || across.spacing == 1) && down.parts <= kMostSweeps &&
+         cols.gather.destinations <= kWidest && fills_lanes(plan, vector);
+}
+
+inline void plan_planes(Plan& plan) {
+  constexpr int64_t kChunkValues = 16 << 10;
+  constexpr int64_t kBlockRows = 14;
+  constexpr int64_t kBlockValues = 2 << 10;
+  constexpr int64_t kBlockBytes = 12 << 10;
+  const Problem& problem = plan.problem;
+  AxisPlan& rows = plan.rows;
+  const Gather& across = plan.cols.gather;
   const int64_t planes = problem.batch * problem.channels;
-  const int64_t sources = rows.gather.sources * cols.gather.sources;
-  const int64_t results = rows.gather.destinations * cols.gather.destinations;
-  plan.chunk = std::clamp<int64_t>(
-      std::min(kChunkValues / (sources + problem.multiplier * results), planes / kEnoughShares), 1,
-      problem.channels);
-  const int64_t least = kBlockRows * rows.classes[0].parts;
+  const int64_t values = rows.gather.sources * across.sources +
+                         problem.multiplier * rows.gather.destinations * across.destinations;
+  plan.chunk = std::clamp<int64_t>(std::min(kChunkValues / values, planes / kEnoughShares), 1,
+                                   problem.channels);
+  const int64_t least =
+      std::clamp(kBlockValues / across.destinations, 2 * problem.rows.kernel, kBlockRows) *
+      rows.classes[0].parts;
   rows.block = shared_block(rows.gather.destinations, problem.batch * plan.chunks(), least);
-  const int64_t row_bytes =
-      sources / rows.gather.destinations * storage_bytes(problem) * rows.classes[0].step;
-  const int64_t fit = std::max(least, kBlockBytes / std::max<int64_t>(1, row_bytes));
+  const int64_t row_bytes = std::max<int64_t>(
+      1, rows.gather.sources * across.sources * storage_bytes(problem) / rows.gather.destinations);
+  const int64_t fit = std::max(least, kBlockBytes / row_bytes);
   plan.block_members = ceil_div(rows.block, ceil_div(rows.block, fit));
-  plan.far = tensor_bytes(problem) > DW_FAR_BYTES;
-  return true;
 }
 
 }  // namespace tfcompat_dw::cpu

@@ -1,12 +1,13 @@
-// Plane strips: NCHW memory where it lies, for kernels of 3 x 3, 5 x 5 and 7 x 7. A strip is N
-// neighbouring vectors of columns of one plane, from the first row of a block to its last. No
-// include guard: see each_isa.h.
+// Plane strips: NCHW memory where it lies, for kernels of 3 x 3 and 5 x 5 at steps of one and two
+// and of 7 x 7 at a step of one (not its filter gradient). A strip is N neighbouring vectors of
+// columns of one plane, from the first row of a block to its last. No include guard: see
+// each_isa.h.
 //
-// Going down, a row of points meets the K rows of members (K / 2 at a step of two) that it is the
-// first, ..., the last one for. Their sums, N vectors each, stay in registers; a point is loaded
-// once for every kernel column and multiplied into all of them: 3 N loads for 9 N multiply-adds.
-// Lanes beside the plane are not read but set to zero, and multiplied: right as long as what they
-// meet is finite, which the callers see to.
+// Going down, a row of points is the first of one window, the second of the one above it, and so
+// on: it meets K rows of members, at a step of two half as many. Their sums, N vectors each, stay
+// in registers; a point is loaded once for every kernel column and multiplied into all of them: 3 N
+// loads for 9 N multiply-adds. Lanes beside the plane are not read but set to zero, and multiplied:
+// right as long as what they meet is finite, which the callers see to.
 //
 // In the input gradient at a stride of two the even and the odd columns are two classes of members
 // (window.h), each with about half of the kernel's columns. A strip computes both and zips them.
