@@ -7,6 +7,7 @@ in time. No test asserts how long a thing takes.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -741,7 +743,8 @@ def test_the_sanitizer_is_run_with_its_tool_over_the_short_parity(
     assert (report.counts, report.failures) == ({"compute-sanitizer": 1}, [])
     given = (tmp_path / "args").read_text().split()
     assert given[:4] == ["--tool", "memcheck", "--error-exitcode", "86"]
-    assert given[5:] == [str(ROOT / "tools" / "gpu_check.py"), "--device", "cuda", "--short-parity"]
+    assert given[4:6] == ["--report-api-errors", "no"]
+    assert given[7:] == [str(ROOT / "tools" / "gpu_check.py"), "--device", "cuda", "--short-parity"]
 
 
 def test_the_sanitizer_that_does_not_end_or_is_not_there_is_left_out(
@@ -831,6 +834,30 @@ def test_a_stage_that_stops_is_a_failure_and_the_next_one_runs(tmp_path: Path) -
     run_stages(own, [Stage("a", 5, stops), Stage("b", 5, counts)], Deadline(60))
     assert own.report.failures == ["a stopped: RuntimeError: an illegal memory access"]
     assert own.report.counts == {"parity": 1}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_no_alarm_is_left_when_a_stage_ends_as_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """It would end the process of whoever called, minutes later."""
+    alarms: list[float | None] = []
+    set_alarm = lambda seconds, exit: alarms.append(seconds)  # noqa: E731
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", set_alarm)
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: alarms.append(None))
+
+    def stops(session: Session, deadline: Deadline) -> None:
+        raise error
+
+    with suppress(KeyboardInterrupt):
+        run_stages(session(tmp_path), [Stage("a", 5, stops)], Deadline(60))
+    assert alarms == [25.0, None]
+
+
+def test_stages_without_time_are_named_in_the_results(tmp_path: Path) -> None:
+    own = session(tmp_path)
+    run_stages(own, [Stage("a", 5, lambda session, deadline: None)], Deadline(0.0))
+    assert "a: the time is up" in json.loads(own.output.read_text())["left_out"]
 
 
 def test_a_run_that_is_cut_off_has_left_what_it_had(tmp_path: Path) -> None:

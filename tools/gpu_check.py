@@ -170,6 +170,8 @@ def show(content: dict[str, Any], path: Path) -> None:
             print(picture)
     except ImportError:
         print("no pictures: matplotlib is not installed; draw them elsewhere with --show")
+    except Exception as error:  # an old matplotlib: the results are what matters
+        print(f"no pictures: {type(error).__name__}: {error}")
 
 
 def arguments() -> argparse.Namespace:
@@ -226,7 +228,10 @@ def main() -> None:
     print()
     show(session.content(), options.output)
     print(options.output)
-    sys.exit(1 if session.report.failures else 0)
+    unchecked = not options.no_check and not session.report.counts
+    if unchecked:
+        print("nothing was checked: there was no time left")
+    sys.exit(1 if session.report.failures or unchecked else 0)
 
 
 if __name__ == "__main__":

@@ -41,5 +41,15 @@ def run_within(command: Sequence[str], seconds: float, **environment: str) -> Fi
         return Finished(process.returncode, output)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        return Finished(None, output)
+        return Finished(None, _what_is_left(process))
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def _what_is_left(process: subprocess.Popen[str]) -> str:
+    """Of its output; what it started in groups of their own may hold the pipe open for long."""
+    try:
+        return process.communicate(timeout=5)[0]
+    except subprocess.TimeoutExpired:
+        return ""

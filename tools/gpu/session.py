@@ -111,22 +111,32 @@ GRACE = 20.0  # seconds that a stage's last step may take beyond its end before 
 
 def run_stages(session: Session, stages: Sequence[Stage], whole: Deadline) -> None:
     """One after the other, each within its own time and what is left of the whole."""
-    faulthandler.dump_traceback_later(whole.left + GRACE, exit=True)  # a kernel that never ends
+    session.save()
     for stage in stages:
         if whole.left < SHORTEST:
             session.report.leave_out(f"{stage.name}: the time is up")
             continue
-        print(f"\n== {stage.name} (at most {min(stage.seconds, whole.left):.0f} s)", flush=True)
-        start = time.monotonic()
+        seconds = min(stage.seconds, whole.left)
+        print(f"\n== {stage.name} (at most {seconds:.0f} s)", flush=True)
+        faulthandler.dump_traceback_later(seconds + GRACE, exit=True)  # a kernel that never ends
         try:
-            stage.run(session, whole.within(stage.seconds))
-            if session.device == "cuda":
-                torch.cuda.synchronize()
-        except Exception as error:  # the other stages are still worth their time
-            words = f"{type(error).__name__}: {error}"
-            session.report.failures.append(f"{stage.name} stopped: {words}")
-            print("  WRONG", words[:400], flush=True)
-        session.stages[stage.name] = round(time.monotonic() - start, 1)
-        print(f"   {session.stages[stage.name]:.0f} s", flush=True)
+            _run_stage(session, stage, whole)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         session.save()
-    faulthandler.cancel_dump_traceback_later()
+    session.save()
+
+
+def _run_stage(session: Session, stage: Stage, whole: Deadline) -> None:
+    """An exception is a failure, and the other stages are still worth their time."""
+    start = time.monotonic()
+    try:
+        stage.run(session, whole.within(stage.seconds))
+        if session.device == "cuda":
+            torch.cuda.synchronize()
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        session.report.failures.append(f"{stage.name} stopped: {words}")
+        print("  WRONG", words[:400], flush=True)
+    session.stages[stage.name] = round(time.monotonic() - start, 1)
+    print(f"   {session.stages[stage.name]:.0f} s", flush=True)
