@@ -43,7 +43,9 @@ try:
     from torch._C import (
         _are_functorch_transforms_active,
         _AutoDispatchBelowAutograd,
+        _is_fwd_grad_enabled,
         _set_fwd_grad_enabled,
+        _set_grad_enabled,
     )
     from torch._functorch.utils import enable_single_level_autograd_function
     from torch.autograd.function import _SingleLevelFunction
@@ -58,14 +60,14 @@ except (ImportError, AttributeError):  # pragma: no cover - another PyTorch
 
 def _below_autograd(op: Callable[..., Any], args: Sequence[Any]) -> Any:
     """Runs the kernel.  Grad modes are on again for the outer levels of nested transforms."""
-    reverse, forward = torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled()
-    torch._C._set_grad_enabled(True)  # context managers would take 3 us
+    reverse, forward = torch.is_grad_enabled(), _is_fwd_grad_enabled()
+    _set_grad_enabled(True)  # context managers would take 3 us
     _set_fwd_grad_enabled(True)
     try:
         with _AutoDispatchBelowAutograd():
             return op(*args)
     finally:
-        torch._C._set_grad_enabled(reverse)
+        _set_grad_enabled(reverse)
         _set_fwd_grad_enabled(forward)
 
 
