@@ -112,6 +112,7 @@ class Build(BuildExtension):
     """Keeps objects where the next build, editable or of a wheel, finds those that are current."""
 
     def initialize_options(self) -> None:
+        """Sets the folder, which a command line may change."""
         super().initialize_options()
         self.build_temp = str(ROOT / "build" / "objects")
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-
 LONG = ("test_kernels.py", "test_cuda_faults.py", "test_packaging.py")
 """Files that compile for minutes."""
 
