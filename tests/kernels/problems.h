@@ -322,6 +322,12 @@ Problem random_problem(Kind kind) {
     p.multiplier = pick(0, 2) ? 1 : pick(2, 4);
     p.rows = plane_axis(kernel, stride, 40);
     p.cols = plane_axis(kernel, stride, 150);
+    if (pick(0, 2) == 0) {  // rows of whole memory lines: results may go past the caches
+      const int64_t reach = (kernel - 1) * p.cols.dilation;
+      p.dtype = DataType::kFloat32;
+      p.cols.input = 32 * pick(1, 5);
+      p.cols.output = output_size(p.cols, reach - p.cols.pad);
+    }
   } else if (kind == Kind::kUsual) {
     const int64_t counts[] = {3, 16, 20, 32, 48, 70, 96, 128, 256, 512, 1024};
     p.channels = counts[pick(0, 10)];
