@@ -284,6 +284,13 @@ class Net(tf.Module):
             lambda row: tf.map_fn(lambda one: one * tf.reduce_sum(row) + y[0, 0], row), x
         )
 
+    @tf.function(input_signature=[tf.TensorSpec([4, 3], tf.float32, "x")])
+    def wide_map(self, x):
+        """So many results that their numbers have one digit and two."""
+        factors = [float(n + 1) for n in range(9)]
+        types = [tf.float32] * len(factors)
+        return tf.stack(tf.map_fn(lambda row: [row * n for n in factors], x, types))
+
 
 def ends_of(function):
     """Names, types and shapes; TensorFlow sorts them by name."""
@@ -345,7 +352,27 @@ def write_maps(folder):
     tf.saved_model.save(net, str(folder / "maps"), net.maps)
     x = numbers("float32", (4, 3))
     np.savez(folder / "maps.npz", x=x, y=net.maps(x))
+    tf.saved_model.save(net, str(folder / "wide_map"), net.wide_map)
+    np.savez(folder / "wide_map.npz", x=x, y=net.wide_map(x))
+    frozen = convert_variables_to_constants_v2(net.wide_map.get_concrete_function())
+    definition = frozen.graph.as_graph_def()
+    for seed in range(4):
+        shuffled = in_another_order(definition, seed)
+        (folder / f"wide_map_{seed}.pb").write_bytes(shuffled.SerializeToString())
     return []
+
+
+def in_another_order(definition, seed):
+    """The same graph as another run of TensorFlow may write it.
+
+    Each run has its own order of a loop's nodes, and leaves another number of placeholders behind
+    that nothing takes (``unused_control_flow_input``): here none.
+    """
+    nodes = [one for one in definition.node if not one.name.startswith("unused_control_flow")]
+    shuffled = v1.GraphDef(versions=definition.versions)
+    order = np.random.default_rng(seed).permutation(len(nodes))
+    shuffled.node.extend(nodes[place] for place in order)
+    return shuffled
 
 
 def write_keras(folder):

@@ -335,6 +335,14 @@ def test_maps_take_what_other_maps_give_and_elements_of_maps_around_them(folder:
         np.testing.assert_allclose(result.numpy(), arrays["y"], rtol=4 * 2**-24, atol=2**-22)
 
 
+@pytest.mark.parametrize("name", ["wide_map", *(f"wide_map_{seed}.pb" for seed in range(4))])
+def test_a_map_of_many_results_gives_each_in_its_place(folder: Path, name: str) -> None:
+    """As a function and between ``Enter`` and ``Exit``, whatever the order of the nodes."""
+    with np.load(folder / "wide_map.npz") as arrays:
+        result = port_model(folder / name)(torch.from_numpy(arrays["x"]))
+        np.testing.assert_array_equal(result.numpy(), arrays["y"])  # one product each
+
+
 # ---- TFLite --------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,15 @@ def ported(made: Graph, **layers: nn.Module) -> PortedModel:
 # ---- what is written ----------------------------------------------------------------------------
 
 
+def of_code(model: PortedModel, folder: Path) -> nn.Module:
+    """What the code that is written for a port loads."""
+    for kind in ("safetensors", "py"):
+        write_port(model, folder / "network", kind)
+    namespace: dict[str, Any] = {"__file__": str(folder / "network.py")}
+    exec((folder / "network.py").read_text(), namespace)
+    return namespace["load"]()
+
+
 @pytest.mark.parametrize("is_trained", [True, False])
 def test_code_of_a_graph_with_a_stored_tensor_loads_and_computes_the_same(
     tmp_path: Path, is_trained: bool
@@ -74,11 +83,7 @@ def test_code_of_a_graph_with_a_stored_tensor_loads_and_computes_the_same(
     more = {"row": torch.tensor([-1, 60]), "axis": torch.tensor(1)}
     trained = ["kernel", "map"] if is_trained else []
     model = ported(graph(nodes, numbers | more, "taken", trained=trained))
-    for kind in ("safetensors", "py"):
-        write_port(model, tmp_path / "network", kind)
-    namespace: dict[str, Any] = {"__file__": str(tmp_path / "network.py")}
-    exec((tmp_path / "network.py").read_text(), namespace)
-    written = namespace["load"]()
+    written = of_code(model, tmp_path)
     assert torch.equal(written(drawn(2, 5, 4, 3)), model(drawn(2, 5, 4, 3)))
     parameters = {name: one.requires_grad for name, one in model.named_parameters()}
     assert {name: one.requires_grad for name, one in written.named_parameters()} == parameters
@@ -210,6 +215,19 @@ def test_a_port_of_a_graph_is_in_evaluation_mode() -> None:
     assert [one for one in model.modules() if one.training] == []
     x = drawn(2, 4, 3)
     assert torch.equal(model(x), -torch.relu(x))
+
+
+def test_results_of_a_map_are_numbered_in_the_order_of_its_body(tmp_path: Path) -> None:
+    """Their names are numbers: as text, 10 comes before 9."""
+    body = graph([node("9", "Relu", "x"), node("10", "Neg", "x")], {}, "9", "10", shape=(3,))
+    results = [GraphNode(name, "Identity", (Output("map", n),)) for n, name in enumerate("ab")]
+    nodes = [node("map", "MapFn", "x", body=body, mapped=1), *results]
+    model = ported(graph(nodes, {}, "a", "b", shape=(None, 3)))
+    x = drawn(2, 3)
+    for network in (model, of_code(model, tmp_path)):
+        found = network(x)
+        assert torch.equal(found["a"], torch.relu(x))
+        assert torch.equal(found["b"], -x)
 
 
 # ---- weights that are shared ---------------------------------------------------------------------

@@ -142,7 +142,8 @@ def with_maps(graph: Graph) -> Graph:
     """``MapFn`` nodes in the place of loops that are maps.
 
     Their attribute ``body`` is the graph of one element; its first ``mapped`` inputs are elements
-    of the node's first inputs, the others are the node's others.
+    of the node's first inputs, the others are the node's others.  Its outputs are the
+    node's results in the order in which it has them, not in that of their names.
     """
     loops = {
         node.name: node.attributes["map"]

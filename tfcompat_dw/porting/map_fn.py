@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tfcompat_dw.porting.model import PortedModel, flat
+from tfcompat_dw.porting.model import PortedModel
 
 
 class MapFn(nn.Module):
@@ -26,7 +27,7 @@ class MapFn(nn.Module):
         """One tensor for each of the body's results, elements along the first axis."""
         elements, others = tensors[: self.mapped], tensors[self.mapped :]
         results = [
-            flat(self.body(*(one[place] for one in elements), *others))
+            _in_order(self.body(*(one[place] for one in elements), *others))
             for place in range(elements[0].shape[0])
         ]
         if not results:
@@ -36,3 +37,8 @@ class MapFn(nn.Module):
     def extra_repr(self) -> str:
         """How many inputs are taken apart."""
         return f"mapped={self.mapped}"
+
+
+def _in_order(found: Any) -> list[Any]:
+    """What a body gives; the names of several are numbers as text, which do not sort as numbers."""
+    return list(found.values()) if isinstance(found, Mapping) else [found]
