@@ -187,15 +187,10 @@ int64_t channel_filter_scratch_bytes(const FilterCall& call) {
 template <class S>
 void channel_filter_run(const FilterCall& call, int64_t begin, int64_t end, void* memory) {
   const Problem& problem = call.plan.problem;
-  const int64_t chunks = call.plan.chunks();
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t group = task / chunks;
-    const int64_t channel = task % chunks * call.plan.chunk;
+  for_each_task<Compute<S>>(call, begin, end, [&](Range units, int64_t chunk, Compute<S>* partial) {
+    const int64_t channel = chunk * call.plan.chunk;
     ChannelFilter<S> filter(call, min64(call.plan.chunk, problem.channels - channel), memory);
-    filter.run(group * call.group_units, min64(call.plan.units(), (group + 1) * call.group_units),
-               task % chunks);
-    filter.write_sums(static_cast<Compute<S>*>(call.partials) +
-                      group * (problem.taps() + 1) * problem.lanes() +
-                      channel * problem.multiplier);
-  }
+    filter.run(units.begin, units.end, chunk);
+    filter.write_sums(partial + channel * problem.multiplier);
+  });
 }

@@ -168,8 +168,7 @@ DW_INLINE void for_each_block(const Plan& plan, const Share& share, const Visit&
   }
 }
 
-// ---- for both filter gradients of planes
-// ---------------------------------------------------------
+// ---- filter gradients of planes -----------------------------------------------------------------
 
 // total[lane] += the sum of p[i] with i = lane, modulo the lanes. Four interleaved chains.
 template <class S>
@@ -204,19 +203,4 @@ Compute<S> plain_dot(const S* grad, const S* input, const Problem& problem, cons
     }
   }
   return sum;
-}
-
-// Calls visit(units, chunk, partial) for the tasks of a filter gradient.
-template <class T, class Visit>
-DW_INLINE void for_each_task(const FilterCall& call, int64_t begin, int64_t end,
-                             const Visit& visit) {
-  const Problem& problem = call.plan.problem;
-  const int64_t chunks = call.plan.chunks();
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t group = task / chunks;
-    const Range units = {group * call.group_units,
-                         min64(call.plan.units(), (group + 1) * call.group_units)};
-    visit(units, task % chunks,
-          static_cast<T*>(call.partials) + group * (problem.taps() + 1) * problem.lanes());
-  }
 }

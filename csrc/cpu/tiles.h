@@ -518,3 +518,18 @@ DW_INLINE void for_each_sweep(const TapClass& all, Range destinations, int64_t s
   const int64_t parts = min64(taps.parts, taps.members);
   for (int64_t part = 0; part < parts; ++part) visit(sweep_of(taps, part, sources));
 }
+
+// Calls visit(units, chunk, partial) for the tasks of a filter gradient.
+template <class T, class Visit>
+DW_INLINE void for_each_task(const FilterCall& call, int64_t begin, int64_t end,
+                             const Visit& visit) {
+  const Problem& problem = call.plan.problem;
+  const int64_t chunks = call.plan.chunks();
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t group = task / chunks;
+    const Range units = {group * call.group_units,
+                         min64(call.plan.units(), (group + 1) * call.group_units)};
+    visit(units, task % chunks,
+          static_cast<T*>(call.partials) + group * (problem.taps() + 1) * problem.lanes());
+  }
+}
