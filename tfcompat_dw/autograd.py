@@ -136,11 +136,10 @@ class _Bilinear(_SingleLevelFunction):
         """The Autograd kernel of ``op``."""
         if sharding.DTENSOR in sys.modules:
             sharding.register()
-        transformed = _are_functorch_transforms_active()
-        if not (_recorded(args) or (transformed and _forward_mode_active(args))):
+        if not _differentiated(args):
             with _AutoDispatchBelowAutograd():
                 return cls.op(*args)
-        if not transformed:
+        if not _are_functorch_transforms_active():
             return cls._apply(args)
         with enable_single_level_autograd_function():
             return cls._apply_to_duals(args) if _forward_mode_active(args) else cls._apply(args)
