@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from gpu.problems import (
-    DTYPES,
     RESULTS,
     Shape,
     everything,
@@ -27,6 +26,7 @@ from gpu.problems import (
 )
 from gpu.process import run_within
 from gpu.session import Deadline, Report
+from tfcompat_dw.arguments import DTYPES
 
 
 def poison(device: str) -> None:

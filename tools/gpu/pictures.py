@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu.layers import DTYPES, ORDERS, Layer, Row, layer_of
-from gpu.targets import SMALLEST_SHARE, Copies, ratios
+from gpu.targets import SMALLEST_MEAN, SMALLEST_RATIO, SMALLEST_SHARE, Copies, ratios
 
 COLORS = ("#1b4965", "#5fa8d3", "#d1495b")
 DPI = 110
@@ -97,7 +97,10 @@ def write(rows: Sequence[Row], gpu: str, beside: Path) -> list[Path]:
             rows,
             f"Share of the speed of a copy of as many bytes\n{gpu}",
             shares,
-            ((90, "#444444", "target, forward and input"), (85, "#999999", "target, filter")),
+            (
+                (100 * SMALLEST_SHARE["forward"], "#444444", "target, forward and input"),
+                (100 * SMALLEST_SHARE["filter grad"], "#999999", "target, filter"),
+            ),
             "percent",
         ),
         "ratio": draw(
@@ -105,9 +108,9 @@ def write(rows: Sequence[Row], gpu: str, beside: Path) -> list[Path]:
             f"Times the speed of the faster of PyTorch's two memory formats\n{gpu}",
             speeds,
             (
-                (1, "black", "as fast"),
-                (1.5, COLORS[0], "mean, forward"),
-                (3, COLORS[1], "mean, both"),
+                (SMALLEST_RATIO, "black", "as fast"),
+                (SMALLEST_MEAN["forward",], COLORS[0], "mean, forward"),
+                (SMALLEST_MEAN["forward", "backward"], COLORS[1], "mean, both"),
             ),
             "times",
         ),

@@ -14,7 +14,6 @@ from tfcompat_dw import reference
 from tfcompat_dw.padding import Window
 
 OPS = torch.ops.tfcompat_dw
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 RESULTS = ("output", "input grad", "filter grad", "bias grad")
 
 
