@@ -112,8 +112,8 @@ struct ChannelFilter {
     strips.taps = sums;
     strips.lanes = grad_form.width();
     strips.picked = ring.form.in_place() && ring.form.repeat > 1 ? pick : nullptr;
-    strips.next_source.wanted = call.plan.far && ring.form.in_place() && !strips.picked;
-    strips.next_members.wanted = call.plan.far && grad_form.in_place();
+    strips.next_source.wanted = call.plan.fetches && ring.form.in_place() && !strips.picked;
+    strips.next_members.wanted = call.plan.fetches && grad_form.in_place();
     run_all_strips<StripFilter>(
         call.plan, share, strips,
         {ring.form.cols * ring.form.pitch(), grad_row, call.plan.problem.cols.kernel * tap_pitch},
@@ -160,7 +160,7 @@ struct ChannelFilter {
     row.line_count = count;
     row.lanes = grad_form.width();
     ring.fetch_ahead(next, plan.rows.gather.source_step, row);
-    if (plan.far && grad_form.in_place()) {
+    if (plan.fetches && grad_form.in_place()) {
       row.members_ahead = line + grad_form.cols * grad_form.pitch();
     }
     tiles.run(row);

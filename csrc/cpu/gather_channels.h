@@ -161,7 +161,7 @@ struct ChannelGather {
     strips.halves = halves;
     strips.lanes = source_form.width();
     strips.picked = source_form.in_place() && source_form.repeat > 1 ? pick : nullptr;
-    strips.next_source.wanted = call.plan.far && source_form.in_place() && !strips.picked;
+    strips.next_source.wanted = call.plan.fetches && source_form.in_place() && !strips.picked;
     strips.next_members.wanted = call.plan.far && result_form.in_place() && !streams && !halves;
     const StripPitches down = {source_form.cols * source_form.pitch(),
                                result_form.cols * result_form.pitch(),

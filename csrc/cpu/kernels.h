@@ -167,7 +167,8 @@ struct Plan {
   int64_t row_slots;
   bool slot_by_tap;
   bool whole_rows;
-  bool far;        // the tensors exceed what caches hold
+  bool fetches;    // the tensors exceed the level-2 cache: what is read is fetched ahead
+  bool far;        // they exceed what caches hold: results are written past them
   bool row_pairs;  // whether neighbouring destination rows are computed together
   bool strips;     // strips (strips.h) instead of tiles
   bool own_form;   // strips: of the tensors as they are

@@ -10,7 +10,11 @@
 
 #include "kernels.h"
 
-// Bytes of input and output beyond a core's share of the last-level cache. Tests set it lower.
+// Bytes of input and output beyond a core's level-2 cache and beyond its share of the last-level
+// cache. Tests set them lower.
+#ifndef DW_FETCH_BYTES
+#define DW_FETCH_BYTES (3 << 19)
+#endif
 #ifndef DW_FAR_BYTES
 #define DW_FAR_BYTES (8 << 20)
 #endif

@@ -444,7 +444,7 @@ struct PlaneStrips {
     spot.strip.points = sweep.points;
     spot.strip.member_pitch = sweep.pitch * results;
     spot.strip.count = sweep.members;
-    if (plan.far && !kIsGather<Work>) {  // the block after this one
+    if (plan.fetches && !kIsGather<Work>) {  // the block after this one
       spot.strip.ahead = sweep.members * sweep.step * spot.strip.point_pitch;
       spot.strip.members_ahead = sweep.members * spot.strip.member_pitch;
     }

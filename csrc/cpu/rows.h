@@ -257,7 +257,7 @@ struct RowRing {
         slots(plan.row_slots),
         slot_by_tap(plan.slot_by_tap),
         whole_rows(plan.whole_rows),
-        fetches(plan.far),
+        fetches(plan.fetches),
         image(nullptr),
         first_row(0),
         first_column(0),
