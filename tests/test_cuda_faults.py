@@ -136,6 +136,24 @@ FAULTS = {
         "source - taps, 1, taps,",
         "gather_channels<float, 4, 0, 1>",
     ),
+    "a tile of parities begins a source too late": Fault(
+        "cuda/gather_parities.h",
+        "tile.row = (row + g.rows.pad) / 2 - K / 2;",
+        "tile.row = (row + g.rows.pad) / 2 - K / 2 + 1;",
+        "gather_parities<float, 1, 3>",
+    ),
+    "the first column of a tile that begins before the image is not stored": Fault(
+        "cuda/gather_parities.h",
+        "begin = first < 0 ? static_cast<int>(-first) : 0;",
+        "begin = first < 0 ? static_cast<int>(1 - first) : 0;",
+        "gather_parities<float, 4, 5>",
+    ),
+    "parities multiply what lies before the image": Fault(
+        "cuda/gather_parities.h",
+        "inside[c] = tile.col + c >= 0 &&",
+        "inside[c] = tile.col + c >= -1 &&",
+        "gather_parities<float, 4, 3>",
+    ),
     "padding is multiplied with a filter that is not finite": Fault(
         "cuda/gather_channels.h",
         "return all_threads(zeros == 0);",

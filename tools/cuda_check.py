@@ -260,18 +260,24 @@ def moves(counts: Opcodes, instruction: str) -> Counter[int]:
 
 def vector_faults(kernel: Kernel, counts: Opcodes) -> Iterator[str]:
     """Channels-last kernels of several channels a thread that do not move them all at once."""
-    if kernel.name not in ("gather_channels", "filter_channels") or kernel.numbers[0] == 1:
+    channels_last = ("gather_channels", "gather_parities", "filter_channels")
+    if kernel.name not in channels_last or kernel.numbers[0] == 1:
         return
     loads, stores = moves(counts, "ld"), moves(counts, "st")
     wide = VECTOR_BYTES[kernel.dtype]
-    if kernel.name == "gather_channels":
-        _, size, stride = kernel.numbers  # sources of one row; weights and bias come one by one
-        if loads[wide] < stride + (size or 3):
+    if kernel.name != "filter_channels":
+        # sources of one row; weights and bias come one by one
+        if kernel.name == "gather_channels":
+            _, size, stride = kernel.numbers
+            row = stride + (size or 3)
+        else:
+            row = kernel.numbers[1] // 2 + 1
+        if loads[wide] < row:
             yield f"has {loads[wide]} loads of {wide} bytes"
         if set(stores) != {wide}:
             yield f"stores {sorted(stores)} bytes at a time instead of {wide}"
     else:
-        if kernel.numbers[1] == 5:  # half as many channels a thread: see plan_filter_gradient
+        if kernel.numbers[1] > 3:  # half as many channels a thread: see plan_filter_gradient
             wide //= 2
         if set(loads) != {wide}:
             yield f"loads {sorted(loads)} bytes at a time instead of {wide}"

@@ -191,7 +191,8 @@ __device__ inline void sum_positions(const S (&sums)[N], int log_lanes, S* buffe
   __syncthreads();
 }
 
-// KR x KC taps at once: the whole filter, or (KR = 1) a piece of one of its rows.
+// KR x KC taps at once: the whole filter, some columns of it, or (KR = 1) a piece of one of its
+// rows.
 template <class T, int V, int KR, int KC, int S>
 __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
     filter_channels(const FilterChannels f,
@@ -207,9 +208,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   const int64_t first_lane = (static_cast<int64_t>(lane_block) << plan.log_lanes) * V;
   const int64_t lane = first_lane + (threadIdx.x & ((1u << plan.log_lanes) - 1)) * V;
   const int64_t channel = f.multiplier == 1 ? lane : lane / f.multiplier;  // V = 1 there
-  const int pieces = KR > 1 ? 1 : (f.cols.kernel + KC - 1) / KC;           // of a filter row
+  const int pieces = KR == KC ? 1 : (f.cols.kernel + KC - 1) / KC;         // of a filter row
   const int tap_row = KR > 1 ? 0 : static_cast<int>(tap_block) / pieces;
-  const int tap_col = KR > 1 ? 0 : static_cast<int>(tap_block) % pieces * KC;
+  const int tap_col = KR == KC ? 0 : static_cast<int>(tap_block) % pieces * KC;
 
   FilterSums<T, V, KR, KC, S> sums;
 #pragma unroll

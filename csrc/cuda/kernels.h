@@ -4,6 +4,7 @@
 #include "filter_planes.h"
 #include "filter_points.h"
 #include "gather_channels.h"
+#include "gather_parities.h"
 #include "gather_planes.h"
 #include "gather_points.h"
 #include "instances.h"
@@ -20,13 +21,14 @@ constexpr bool kManySizes = sizeof(T) < 8;
 inline bool square(const Problem& p, int64_t k) { return p.rows.kernel == k && p.cols.kernel == k; }
 inline bool dense(const Axis& axis) { return axis.stride == 1 && axis.dilation == 1; }
 
-// The K of gather_channels and filter_channels: compiled for K x K taps, or 0 for any number.
+// The K of gather_channels: compiled for K x K taps, or 0 for any number.
 template <class T>
 inline int fixed_size(const Problem& p, bool forward) {
   if (!kManySizes<T> || p.rows.dilation > 1 || p.cols.dilation > 1) return 0;
   // by parity the input gradient has other numbers of taps
   if (!forward && (p.rows.stride > 1 || p.cols.stride > 1)) return 0;
-  return square(p, 3) ? 3 : square(p, 5) ? 5 : 0;
+  const bool steps = p.rows.stride > 1 || p.cols.stride > 1;
+  return square(p, 3) ? 3 : square(p, 5) ? 5 : square(p, 7) && !steps ? 7 : 0;
 }
 
 // Channels of a thread: several where pixels are multiples of that and a channel has one source.
@@ -84,9 +86,44 @@ inline void pick_gather_channels(int K, const GatherChannels& g, const GatherArr
     if (K == 3) return start_gather_channels<T, V, 3, S>(g, a);
     if constexpr (V > 1) {
       if (K == 5) return start_gather_channels<T, V, 5, S>(g, a);
+      if constexpr (S == 1) {
+        if (K == 7) return start_gather_channels<T, V, 7, S>(g, a);
+      }
     }
   }
   start_gather_channels<T, V, 0, S>(g, a);
+}
+
+// The K of gather_parities, or 0 where it is not for the problem.
+template <class T>
+inline int size_of_parities(const Problem& p, int V) {
+  const bool strided = p.rows.stride == 2 && p.cols.stride == 2;
+  const bool dilated = p.rows.dilation > 1 || p.cols.dilation > 1;
+  if (!kManySizes<T> || !strided || dilated || p.multiplier > 1) return 0;
+  return square(p, 3) ? 3 : square(p, 5) && V > 1 ? 5 : 0;
+}
+
+template <class T, int V, int K>
+inline void start_gather_parities(const GatherChannels& g, const GatherArrays<T>& a) {
+  launch(gather_parities<T, V, K>, grid_of(g.plan.blocks()), g.plan.threads(),
+         static_cast<unsigned>(K * K * kLaneSlots * sizeof(Sum<T>)), a.stream, g, a.sources,
+         a.filter, a.destinations);
+}
+
+template <class T>
+inline bool gather_by_parities(const Problem& p, int V, const GatherArrays<T>& a) {
+  const int K = size_of_parities<T>(p, V);
+  if (K == 0) return false;
+  const GatherPoints points = points_of(p, false);
+  const TilePlan plan = plan_tiles(of_both_parities(points.rows), of_both_parities(points.cols),
+                                   p.batch, ceil_div(p.channels, V), V);
+  const GatherChannels g = {points.rows, points.cols, p.batch, p.channels, p.channels, 1, 0, plan};
+  if constexpr (kManySizes<T>) {
+    if (V == 1) return start_gather_parities<T, 1, 3>(g, a), true;
+    K == 3 ? start_gather_parities<T, kChannels<T>, 3>(g, a)
+           : start_gather_parities<T, kChannels<T>, 5>(g, a);
+  }
+  return true;
 }
 
 template <class T>
@@ -95,6 +132,7 @@ inline void gather_by_tiles(const Problem& p, bool forward, const GatherArrays<T
   int V = vector_width<T>(p);
   const size_t unit = V * sizeof(T);
   if (!aligned(a.sources, unit) || !aligned(a.destinations, unit)) V = 1;
+  if (!forward && gather_by_parities<T>(p, V, a)) return;
   const TilePlan plan =
       plan_tiles(points.rows, points.cols, p.batch, ceil_div(points.destination_channels, V), V);
   int K = fixed_size<T>(p, forward);
@@ -207,6 +245,18 @@ struct FilterPlans {
   FilterPoints points;
 };
 
+// Columns of 7 x 7 taps that filter_channels sums at once: for more there are no registers.
+constexpr int kColumnsOfSeven = 2;
+
+// The K of filter_channels: compiled for K x K taps, or 0 for any number.
+template <class T>
+inline int summed_size(const Problem& p, int V) {
+  if (!kManySizes<T>) return 0;
+  if (square(p, 3)) return 3;
+  if (V == 1) return 0;
+  return square(p, 5) ? 5 : square(p, 7) && p.rows.stride == 1 ? 7 : 0;
+}
+
 template <class T>
 inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted, bool bias_wanted) {
   FilterPlans<T> plans = {};
@@ -222,10 +272,12 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
       on_lattice(p.cols, true) && p.rows.stride == p.cols.stride && p.multiplier < INT32_MAX) {
     choice.kernel = FilterChoice::kChannels;
     choice.V = vector_width<T>(p);
-    choice.K = !kManySizes<T> ? 0 : square(p, 3) ? 3 : square(p, 5) && choice.V > 1 ? 5 : 0;
-    if (choice.K == 5) choice.V /= 2;  // the sums of 25 taps leave no registers for more
+    choice.K = summed_size<T>(p, choice.V);
+    if (choice.K > 3) choice.V /= 2;  // the sums of 25 taps leave no registers for more
     const uint32_t tap_blocks =
-        choice.K ? 1 : static_cast<uint32_t>(p.rows.kernel * ceil_div(p.cols.kernel, 3));
+        choice.K == 7 ? static_cast<uint32_t>(ceil_div(7, kColumnsOfSeven))
+        : choice.K    ? 1
+                      : static_cast<uint32_t>(p.rows.kernel * ceil_div(p.cols.kernel, 3));
     plans.channels = plan_filter(points.rows, points.cols, p.batch, ceil_div(p.lanes(), choice.V),
                                  choice.V, tap_blocks, most);
     choice.splits = plans.channels.splits;
@@ -273,6 +325,10 @@ inline void pick_filter_channels(int K, const FilterChannels& f, const FilterArr
     if (K == 3) return start(filter_channels<T, V, 3, 3, S>, 3 * V);
     if constexpr (V > 1) {
       if (K == 5) return start(filter_channels<T, V / 2, 5, 5, S>, 5 * V / 2);
+      if constexpr (S == 1) {
+        if (K == 7)
+          return start(filter_channels<T, V / 2, 7, kColumnsOfSeven, S>, kColumnsOfSeven * V / 2);
+      }
     }
   }
   start(filter_channels<T, V, 1, 3, S>, 3 * V);

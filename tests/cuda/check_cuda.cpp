@@ -77,6 +77,10 @@ Problem aimed_problem(DataType dtype, Rare rare) {
   Problem p = random_problem(static_cast<Kind>(pick(0, 5)));
   p.dtype = dtype;
   if (pick(0, 1)) {  // kernels are compiled for squares
+    if (pick(0, 3) == 0) {
+      p.rows.kernel = 7;
+      resize(p.rows, p.rows.input + pick(0, 6));
+    }
     const int64_t width = p.cols.input;
     p.cols = p.rows;
     resize(p.cols, width);

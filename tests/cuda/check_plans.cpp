@@ -55,6 +55,37 @@ bool tiles_cover(const Problem& p, bool forward, int V) {
   return cover.once(forward ? "tiles, forward" : "tiles, input gradient");
 }
 
+// gather_parities: the tiles of all threads, and each is told how much of it exists.
+bool parities_cover(const Problem& p, int V) {
+  const GatherPoints g = points_of(p, false);
+  const TilePlan plan = plan_tiles(of_both_parities(g.rows), of_both_parities(g.cols), p.batch,
+                                   ceil_div(p.channels, V), V);
+  Cover cover(p.batch * g.rows.destinations * g.cols.destinations * p.channels);
+  const uint32_t blocks = static_cast<uint32_t>(plan.blocks());
+  for (uint32_t block = 0; block < blocks; ++block) {
+    for (uint32_t thread = 0; thread < static_cast<uint32_t>(plan.threads()); ++thread) {
+      const TilePosition at = tile_position(plan, block, thread);
+      if (at.image >= p.batch) continue;
+      const int64_t first_row = at.row - p.rows.pad % 2;
+      const int64_t first_col = at.col - p.cols.pad % 2;
+      int row, row_end, col_begin, col_end;
+      clip_side(first_row, kTileRows, g.rows.destinations, row, row_end);
+      clip_side(first_col, kTileCols, g.cols.destinations, col_begin, col_end);
+      for (; row < row_end; ++row) {
+        for (int col = col_begin; col < col_end; ++col) {
+          for (int64_t c = at.vector * V; c < min64((at.vector + 1) * V, p.channels); ++c) {
+            cover.take(((at.image * g.rows.destinations + first_row + row) * g.cols.destinations +
+                        first_col + col) *
+                           p.channels +
+                       c);
+          }
+        }
+      }
+    }
+  }
+  return cover.once("parities");
+}
+
 // gather_planes: bands of groups of planes, and the slabs hold them.
 template <class T>
 bool planes_cover(const Problem& p, bool forward) {
@@ -243,6 +274,9 @@ bool check_one(Kind kind) {
     if (on_lattice(p.rows, forward) && on_lattice(p.cols, forward)) {
       for (const int V : {1, 2, 4}) {
         if (!tiles_cover(p, forward, V)) return print_problem(p), false;
+        if (!forward && p.rows.stride == 2 && p.cols.stride == 2 && !parities_cover(p, V)) {
+          return print_problem(p), false;
+        }
       }
     }
     if (!planes_cover<double>(p, forward) || !planes_cover<float>(p, forward) ||
