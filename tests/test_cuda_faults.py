@@ -154,6 +154,24 @@ FAULTS = {
         "inside[c] = tile.col + c >= -1 &&",
         "gather_parities<float, 4, 3>",
     ),
+    "parities multiply padding with a filter that is not finite": Fault(
+        "cuda/gather_parities.h",
+        "if (!Finite && !inside[c]) continue;",
+        "",
+        "gather_parities<float, 4, 3>",
+    ),
+    "a filter of 7 x 7 that is not finite is read by columns": Fault(
+        "cuda/gather_channels.h",
+        "held[(kh * K + k) * kLaneSlots",
+        "held[(k * K + kh) * kLaneSlots",
+        "gather_channels<float, 4, 7, 1>",
+    ),
+    "the parts of a filter overlap": Fault(
+        "cuda/filter_channels.h",
+        "const int tap_col = KR == KC ? 0 : static_cast<int>(tap_block) % pieces * KC;",
+        "const int tap_col = KR == KC ? 0 : static_cast<int>(tap_block) % pieces * (KC - 1);",
+        "filter_channels<float, 2, 7, 2, 1>",
+    ),
     "padding is multiplied with a filter that is not finite": Fault(
         "cuda/gather_channels.h",
         "return all_threads(zeros == 0);",

@@ -1,6 +1,7 @@
 // Filter and bias gradient, channels last. A thread owns V channels and walks down 2 columns of the
 // output: each input row is loaded once and multiplied with the gradient rows that see it, which
-// stay in registers, and so do the sums of all taps. Blocks split the walks; see reduce.h.
+// stay in registers, and so do the sums of all taps that the kernel is compiled for. Blocks split
+// the walks, and where there are more taps, those; see reduce.h.
 #pragma once
 #include "lattice.h"
 #include "numbers.h"

@@ -225,7 +225,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   if constexpr (K > 0) {
     if (finite) {
       add_square<T, V, K, S, true>(tile, held + lane_slot);
-    } else if constexpr (K == 7) {  // seldom, and there are not registers enough for all columns
+    } else if constexpr (K == 7) {
+      // seldom; to skip each of 8 columns apart takes registers that there are not
       add_any<3, false>(tile, K, K, [&](int kh, int k, int v) {
         return held[(kh * K + k) * kLaneSlots + lane_slot + v];
       });

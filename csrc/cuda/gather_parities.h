@@ -1,18 +1,18 @@
 // Input gradient of stride 2, channels last: a tile of results of all four parities in registers.
 //
-// A result meets every second tap of each axis, from the first or from the second on as its row and
-// column are even or odd: of 3 x 3 taps 2 x 2, 2 x 1, 1 x 2 or 1. Tiles begin where a lattice of
-// stride 2 does, so which taps a result of a tile takes is known when the kernel is compiled, and
-// the threads of a warp go one way. A vector of the output gradient is loaded once for all
-// parities: with 3 x 3 taps 6 loads for 8 results, where gather_channels, parity by parity, makes
-// 45 for 32.
+// A result meets every second tap of each axis, from the first or from the second on as its place
+// plus the padding is even or odd: of 3 x 3 taps 2 x 2, 2 x 1, 1 x 2 or 1. Tiles begin where a
+// lattice of stride 2 does, so which taps a result of a tile takes is known when the kernel is
+// compiled, and the threads of a warp go one way. A vector of the output gradient is loaded once
+// for all parities: with 3 x 3 taps 6 loads for 8 results, where gather_channels, parity by parity,
+// makes 45 for 32.
 #pragma once
 #include "gather_channels.h"
 
 namespace tfcompat_dw::cuda {
 
-// The axis whose tiles plan_tiles lays out: it begins where the taps that a result meets do so with
-// tap 0, at the first result or the place before it.
+// The axis that plan_tiles lays tiles on: the first begins at result 0, or one place before it
+// where the padding is odd, so that the first result of every tile meets tap 0.
 inline GatherAxis of_both_parities(GatherAxis axis) {
   axis.destinations += axis.pad % 2;
   axis.classes = axis.step = 1;

@@ -245,7 +245,7 @@ struct FilterPlans {
   FilterPoints points;
 };
 
-// Columns of 7 x 7 taps that filter_channels sums at once: for more there are no registers.
+// Columns of 7 x 7 taps that filter_channels sums at once: with three, float16 spills on sm_90.
 constexpr int kColumnsOfSeven = 2;
 
 // The K of filter_channels: compiled for K x K taps, or 0 for any number.
@@ -273,7 +273,7 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
     choice.kernel = FilterChoice::kChannels;
     choice.V = vector_width<T>(p);
     choice.K = summed_size<T>(p, choice.V);
-    if (choice.K > 3) choice.V /= 2;  // the sums of 25 taps leave no registers for more
+    if (choice.K > 3) choice.V /= 2;  // the sums of that many taps leave no registers for more
     const uint32_t tap_blocks =
         choice.K == 7 ? static_cast<uint32_t>(ceil_div(7, kColumnsOfSeven))
         : choice.K    ? 1
