@@ -258,6 +258,14 @@ def moves(counts: Opcodes, instruction: str) -> Counter[int]:
     return sizes
 
 
+def loads_of_a_row(kernel: Kernel) -> int:
+    """How many vectors of one row of sources a tile of a gathering kernel sees at the least."""
+    if kernel.name == "gather_parities":
+        return kernel.numbers[1] // 2 + 1
+    _, size, stride = kernel.numbers
+    return stride + (size or 3)
+
+
 def vector_faults(kernel: Kernel, counts: Opcodes) -> Iterator[str]:
     """Channels-last kernels of several channels a thread that do not move them all at once."""
     channels_last = ("gather_channels", "gather_parities", "filter_channels")
@@ -266,13 +274,7 @@ def vector_faults(kernel: Kernel, counts: Opcodes) -> Iterator[str]:
     loads, stores = moves(counts, "ld"), moves(counts, "st")
     wide = VECTOR_BYTES[kernel.dtype]
     if kernel.name != "filter_channels":
-        # sources of one row; weights and bias come one by one
-        if kernel.name == "gather_channels":
-            _, size, stride = kernel.numbers
-            row = stride + (size or 3)
-        else:
-            row = kernel.numbers[1] // 2 + 1
-        if loads[wide] < row:
+        if loads[wide] < loads_of_a_row(kernel):  # weights and bias come one by one
             yield f"has {loads[wide]} loads of {wide} bytes"
         if set(stores) != {wide}:
             yield f"stores {sorted(stores)} bytes at a time instead of {wide}"

@@ -145,8 +145,9 @@ struct Layout {
     plan.rows = plan_axis(problem.rows, down, row_classes);
     plan.cols = plan_axis(problem.cols, across, col_classes);
     plan.sums_copies = gathers && !down.forward && problem.multiplier > 1;
-    plan.fetches = tensor_bytes(problem) > DW_FETCH_BYTES;
-    plan.far = tensor_bytes(problem) > DW_FAR_BYTES;
+    const double bytes = tensor_bytes(problem);
+    plan.fetches = bytes > DW_FETCH_BYTES;
+    plan.far = bytes > DW_FAR_BYTES;
     if (finite && suits_plane_strips(plan, vector, gathers)) {
       plan.form = Form::kPlanes;
       plan_planes(plan);

@@ -24,66 +24,73 @@ struct Cover {
   std::vector<int> times;
 };
 
-// gather_channels: the tiles of all threads.
-bool tiles_cover(const Problem& p, bool forward, int V) {
-  const GatherPoints g = points_of(p, forward);
-  const TilePlan plan = plan_tiles(g.rows, g.cols, p.batch, ceil_div(g.destination_channels, V), V);
-  Cover cover(p.batch * g.rows.destinations * g.cols.destinations * g.destination_channels);
+// Calls visit(at) for the tiles of all threads that lie in an image.
+template <class Visit>
+void for_each_tile(const TilePlan& plan, int64_t batch, const Visit& visit) {
   const uint32_t blocks = static_cast<uint32_t>(plan.blocks());
   for (uint32_t block = 0; block < blocks; ++block) {
     for (uint32_t thread = 0; thread < static_cast<uint32_t>(plan.threads()); ++thread) {
       const TilePosition at = tile_position(plan, block, thread);
-      if (at.image >= p.batch) continue;
-      const Lattice rows = lattice_of(g.rows, at.row_class);
-      const Lattice cols = lattice_of(g.cols, at.col_class);
-      for (int64_t i = 0; i < kTileRows; ++i) {
-        const int64_t row = rows.first + (at.row + i) * rows.step;
-        if (row >= g.rows.destinations) break;
-        for (int64_t j = 0; j < kTileCols; ++j) {
-          const int64_t col = cols.first + (at.col + j) * cols.step;
-          if (col >= g.cols.destinations) break;
-          for (int64_t c = at.vector * V; c < min64((at.vector + 1) * V, g.destination_channels);
-               ++c) {
-            cover.take(((at.image * g.rows.destinations + row) * g.cols.destinations + col) *
-                           g.destination_channels +
-                       c);
-          }
-        }
-      }
+      if (at.image < batch) visit(at);
     }
   }
-  return cover.once(forward ? "tiles, forward" : "tiles, input gradient");
+}
+
+// The results of a gathering pass, channels last.
+struct CoverOfPixels {
+  const GatherPoints& g;
+  int V;
+  Cover cover{g.batch * g.rows.destinations * g.cols.destinations * g.destination_channels};
+
+  // The tile's channels of a pixel.
+  void take(const TilePosition& at, int64_t row, int64_t col) {
+    const int64_t pixel = (at.image * g.rows.destinations + row) * g.cols.destinations + col;
+    for (int64_t c = at.vector * V; c < min64((at.vector + 1) * V, g.destination_channels); ++c) {
+      cover.take(pixel * g.destination_channels + c);
+    }
+  }
+};
+
+// gather_channels: the tiles of all threads.
+bool tiles_cover(const Problem& p, bool forward, int V) {
+  const GatherPoints g = points_of(p, forward);
+  const TilePlan plan = plan_tiles(g.rows, g.cols, p.batch, ceil_div(g.destination_channels, V), V);
+  CoverOfPixels pixels = {g, V};
+  for_each_tile(plan, p.batch, [&](const TilePosition& at) {
+    const Lattice rows = lattice_of(g.rows, at.row_class);
+    const Lattice cols = lattice_of(g.cols, at.col_class);
+    for (int64_t i = 0; i < kTileRows; ++i) {
+      const int64_t row = rows.first + (at.row + i) * rows.step;
+      if (row >= g.rows.destinations) break;
+      for (int64_t j = 0; j < kTileCols; ++j) {
+        const int64_t col = cols.first + (at.col + j) * cols.step;
+        if (col >= g.cols.destinations) break;
+        pixels.take(at, row, col);
+      }
+    }
+  });
+  return pixels.cover.once(forward ? "tiles, forward" : "tiles, input gradient");
 }
 
 // gather_parities: the tiles of all threads, and each is told how much of it exists.
 bool parities_cover(const Problem& p, int V) {
   const GatherPoints g = points_of(p, false);
   const TilePlan plan = plan_tiles(of_both_parities(g.rows), of_both_parities(g.cols), p.batch,
-                                   ceil_div(p.channels, V), V);
-  Cover cover(p.batch * g.rows.destinations * g.cols.destinations * p.channels);
-  const uint32_t blocks = static_cast<uint32_t>(plan.blocks());
-  for (uint32_t block = 0; block < blocks; ++block) {
-    for (uint32_t thread = 0; thread < static_cast<uint32_t>(plan.threads()); ++thread) {
-      const TilePosition at = tile_position(plan, block, thread);
-      if (at.image >= p.batch) continue;
-      const int64_t first_row = at.row - p.rows.pad % 2;
-      const int64_t first_col = at.col - p.cols.pad % 2;
-      int row, row_end, col_begin, col_end;
-      clip_side(first_row, kTileRows, g.rows.destinations, row, row_end);
-      clip_side(first_col, kTileCols, g.cols.destinations, col_begin, col_end);
-      for (; row < row_end; ++row) {
-        for (int col = col_begin; col < col_end; ++col) {
-          for (int64_t c = at.vector * V; c < min64((at.vector + 1) * V, p.channels); ++c) {
-            cover.take(((at.image * g.rows.destinations + first_row + row) * g.cols.destinations +
-                        first_col + col) *
-                           p.channels +
-                       c);
-          }
-        }
+                                   ceil_div(g.destination_channels, V), V);
+  CoverOfPixels pixels = {g, V};
+  for_each_tile(plan, p.batch, [&](const TilePosition& at) {
+    const int64_t first_row = at.row - p.rows.pad % 2;
+    const int64_t first_col = at.col - p.cols.pad % 2;
+    int row_begin, row_end, col_begin, col_end;
+    clip_side(first_row, kTileRows, g.rows.destinations, row_begin, row_end);
+    clip_side(first_col, kTileCols, g.cols.destinations, col_begin, col_end);
+    for (int row = row_begin; row < row_end; ++row) {
+      for (int col = col_begin; col < col_end; ++col) {
+        pixels.take(at, first_row + row, first_col + col);
       }
     }
-  }
-  return cover.once("parities");
+  });
+  return pixels.cover.once("parities");
 }
 
 // gather_planes: bands of groups of planes, and the slabs hold them.
