@@ -1,4 +1,4 @@
-// The filter and bias gradient over NCHW memory by plane strips. No include guard: see each_isa.h.
+// The filter and bias gradient by plane strips. No include guard: see each_isa.h.
 //
 // Lanes without a column are multiplied as zeros; where what they meet is not finite, a sum comes
 // out that is not, and the channel is done again by plain loops.
@@ -11,17 +11,24 @@ struct PlanesFilter {
   static constexpr int64_t kCopies = 8;  // output channels of an input channel at a time
   const FilterCall& call;
   const int64_t taps;
-  T* sums;  // [channels of a chunk, copies, taps + 1, vector]; the last of a lane is its bias
+  const bool interleaved;  // NHWC
   PlaneStrips<PlaneFilter, S> strips;
+  // [channels of a chunk, copies, taps + 1, vector], or [phases, taps + 1, vector]; the last of a
+  // lane is its bias
+  T* sums;
+  T* folded;  // [channels, taps + 1]: the sums of all phases
   int64_t bytes;
 
   PlanesFilter(const FilterCall& filter_call, Carver carver)
       : call(filter_call),
-        taps(filter_call.plan.problem.taps()),
-        sums(carver.take<T>(filter_call.plan.chunk *
-                            min64(kCopies, filter_call.plan.problem.multiplier) * (taps + 1) *
-                            kWidth)),
-        strips(filter_call.plan, carver),
+        taps(call.plan.problem.taps()),
+        interleaved(call.plan.interleaved > 1),
+        strips(call.plan, carver),
+        sums(carver.take<T>((interleaved
+                                 ? strips.phases
+                                 : call.plan.chunk * min64(kCopies, call.plan.problem.multiplier)) *
+                            (taps + 1) * kWidth)),
+        folded(carver.take<T>(interleaved ? call.plan.interleaved * (taps + 1) : 0)),
         bytes(carver.used) {}
 
   // Units [begin, end) of one chunk, into one partial result [taps + 1, lanes].
@@ -30,12 +37,17 @@ struct PlanesFilter {
     for (int64_t m = 0; m < multiplier; m += kCopies) {
       const Range copies = {m, min64(m + kCopies, multiplier)};
       const Range channels = share_of(call.plan, units.begin, chunk).channels;
-      const int64_t vectors =
-          (channels.end - channels.begin) * (copies.end - copies.begin) * (taps + 1);
-      zero(sums, vectors * kWidth);
+      const int64_t planes = interleaved
+                                 ? strips.phases
+                                 : (channels.end - channels.begin) * (copies.end - copies.begin);
+      zero(sums, planes * (taps + 1) * kWidth);
       add_all(units, chunk, copies);
-      sums_of_lanes(sums, vectors, sums);
-      const T* sum = sums;
+      const T* sum = interleaved ? folded : sums;
+      if (interleaved) {
+        fold_phases();
+      } else {
+        sums_of_lanes(sums, planes * (taps + 1), sums);
+      }
       for_each_lane(channels, copies, [&](int64_t lane) {
         write_sums(sum, partial + lane);
         if (call.filter_gradient && !all_finite(sum, taps)) {
@@ -43,6 +55,21 @@ struct PlanesFilter {
         }
         sum += taps + 1;
       });
+    }
+  }
+
+  // Lane i of phase v is of channel v * kWidth + i, modulo the channels.
+  void fold_phases() const {
+    const int64_t channels = call.plan.interleaved;
+    zero(folded, channels * (taps + 1));
+    for (int64_t tap = 0; tap <= taps; ++tap) {
+      for (int64_t v = 0, c = 0; v < strips.phases; ++v) {
+        const T* lanes = sums + (v * (taps + 1) + tap) * kWidth;
+        for (int i = 0; i < kWidth; ++i) {
+          folded[c * (taps + 1) + tap] += lanes[i];
+          if (++c == channels) c = 0;
+        }
+      }
     }
   }
 
@@ -60,34 +87,45 @@ struct PlanesFilter {
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
       const Share share = share_of(call.plan, unit, chunk);
       strips.begin(share);
+      if (interleaved) {
+        add_plane(share, 0, sums);
+        continue;
+      }
       T* total = sums;
       for_each_lane(share.channels, copies, [&](int64_t lane) {
-        const S* grad = gradient(share, lane);
-        if (call.filter_gradient) {  // the gradient is only read
-          strips.run(input(share, lane), const_cast<S*>(grad), {total, 0, false, false});
-        }
-        if (call.bias_gradient) add_bias(share, grad, total + taps * kWidth);
+        add_plane(share, lane, total);
         total += (taps + 1) * kWidth;
       });
     }
   }
 
+  // Of output channel `lane`, or of all of them.
+  void add_plane(const Share& share, int64_t lane, T* total) const {
+    const S* grad = gradient(share, lane);
+    if (call.filter_gradient) {  // the gradient is only read
+      strips.run(input(share, lane), const_cast<S*>(grad), {total, nullptr, false, false});
+    }
+    if (call.bias_gradient) add_bias(share, grad, total + taps * kWidth);
+  }
+
   // The planes that output channel `lane` is computed from.
   const S* input(const Share& share, int64_t lane) const {
     const Problem& problem = call.plan.problem;
-    const int64_t plane = share.image * problem.channels + lane / problem.multiplier;
-    return static_cast<const S*>(call.input) + plane * problem.rows.input * problem.cols.input;
+    const int64_t size = problem.rows.input * problem.cols.input;
+    return Planes<const S>::input(const_cast<void*>(call.input), problem, share,
+                                  size)(lane / problem.multiplier - share.channels.begin);
   }
   const S* gradient(const Share& share, int64_t lane) const {
     const Problem& problem = call.plan.problem;
-    const int64_t plane = share.image * problem.lanes() + lane;
-    return static_cast<const S*>(call.grad) + plane * problem.rows.output * problem.cols.output;
+    const int64_t size = problem.rows.output * problem.cols.output;
+    const int64_t m = lane - share.channels.begin * problem.multiplier;
+    return Planes<const S>::output(const_cast<void*>(call.grad), problem, share, m, size)(0);
   }
 
   void add_bias(const Share& share, const S* grad, T* total) const {
-    const int64_t columns = call.plan.problem.cols.output;
+    const int64_t columns = call.plan.problem.cols.output * call.plan.interleaved;
     add_line(grad + share.rows.begin * columns, (share.rows.end - share.rows.begin) * columns,
-             total);
+             total, strips.phases * kWidth, (taps + 1) * kWidth);
   }
 
   void write_sums(const T* sum, T* to) const {

@@ -1,4 +1,4 @@
-// The gathering pass (window.h) over NCHW memory by plane strips. No include guard: see each_isa.h.
+// The gathering pass (window.h) by plane strips. No include guard: see each_isa.h.
 
 #if DW_VECTOR_BYTES == 64
 template <class S>
@@ -7,29 +7,37 @@ struct PlanesGather {
   const GatherCall& call;
   const bool sums_copies;
   const bool streams;  // results are written past the caches
-  T* weights;          // [taps]: one channel's, in the order of the points, class by class
   PlaneStrips<PlaneGather, S> strips;
+  const int64_t tap_pitch;
+  T* weights;  // [taps, tap_pitch]: in the order of for_each_tap
+  T* bias;     // [tap_pitch]
   int64_t bytes;
 
   PlanesGather(const GatherCall& gather_call, Carver carver)
       : call(gather_call),
         sums_copies(call.plan.sums_copies),
         streams(may_stream()),
-        weights(carver.take<T>(call.plan.problem.taps())),
         strips(gather_call.plan, carver),
-        bytes(carver.used) {}
+        tap_pitch(call.plan.interleaved > 1 ? kTapPitch<T> : 1),
+        weights(carver.take<T>(call.plan.problem.taps() * tap_pitch)),
+        bias(carver.take<T>(tap_pitch)),
+        bytes(carver.used) {
+    if (carver.memory && tap_pitch > 1) repeat_weights();
+  }
 
   // Where all vectors are whole memory lines, written once.
   bool may_stream() const {
     const Plan& plan = call.plan;
     return kStreams<S> && plan.far && !sums_copies &&
-           plan.cols.gather.destinations % (plan.cols.class_count * kLanes<T>) == 0 &&
+           plan.cols.gather.destinations * plan.interleaved % (plan.cols.class_count * kLanes<T>) ==
+               0 &&
            reinterpret_cast<uintptr_t>(call.destination) % kLineBytes == 0;
   }
 
   void run(const Share& share) {
     const Problem& problem = call.plan.problem;
     strips.begin(share);
+    if (call.plan.interleaved > 1) return run_plane(share, 0, 0);  // all channels at once
     for (int64_t c = share.channels.begin; c < share.channels.end; ++c) {
       const int64_t first = c * problem.multiplier;
       const int64_t end = sums_copies ? first + 1 : first + problem.multiplier;
@@ -52,17 +60,36 @@ struct PlanesGather {
     S* result = static_cast<S*>(call.destination) + (forward ? output : channel) *
                                                         plan.rows.gather.destinations *
                                                         plan.cols.gather.destinations;
-    const T bias = call.bias ? static_cast<const T*>(call.bias)[lane] : T{0};
     for (int64_t m = 0; m < copies; ++m) {
-      pick_weights(lane + m, weights);
+      if (tap_pitch == 1) pick_weights(lane + m);
       strips.run(source + m * source_size, result, {weights, bias, m > 0, streams});
     }
   }
 
-  void pick_weights(int64_t lane, T* to) const {
-    const Plan& plan = call.plan;
-    const int64_t lanes = plan.problem.lanes();
+  void pick_weights(int64_t lane) const {
+    const int64_t lanes = call.plan.problem.lanes();
     const T* filter = static_cast<const T*>(call.filter) + lane;
+    T* to = weights;
+    for_each_tap([&](int64_t tap) { *to++ = filter[tap * lanes]; });
+    *bias = call.bias ? static_cast<const T*>(call.bias)[lane] : T{0};
+  }
+
+  // Those of all channels, over and over.
+  void repeat_weights() const {
+    const int64_t channels = call.plan.interleaved;
+    T* to = weights;
+    for_each_tap([&](int64_t tap) {
+      repeat(static_cast<const T*>(call.filter) + tap * channels, channels, kTapPitch<T>, to);
+      to += kTapPitch<T>;
+    });
+    zero(bias, kTapPitch<T>);
+    if (call.bias) repeat(static_cast<const T*>(call.bias), channels, kTapPitch<T>, bias);
+  }
+
+  // Calls visit(kernel position) in the order of the points, class by class.
+  template <class Visit>
+  void for_each_tap(const Visit& visit) const {
+    const Plan& plan = call.plan;
     for (int64_t r = 0; r < plan.rows.class_count; ++r) {
       const TapClass& down = plan.rows.classes[r];
       for (int64_t t = 0; t < down.taps; ++t) {
@@ -70,7 +97,7 @@ struct PlanesGather {
         for (int64_t s = 0; s < plan.cols.class_count; ++s) {
           const TapClass& across = plan.cols.classes[s];
           for (int64_t u = 0; u < across.taps; ++u) {
-            *to++ = filter[(line + across.index + u * across.index_step) * lanes];
+            visit(line + across.index + u * across.index_step);
           }
         }
       }

@@ -133,24 +133,26 @@ struct AxisPlan {
   }
 };
 
-// How the columns of a share are laid out in a packed line (lines.h), in values.
+// How the columns of a share are laid out in a packed line (lines.h).
 struct LineForm {
-  int64_t begin;    // the source column that value 0 stands for
-  int64_t step;     // source columns from value to value
-  int64_t phases;   // lines that the source columns are dealt to, one for each residue of the step
-  int64_t spacing;  // source columns from tap to tap
-  int64_t width;    // from plane to plane, where a few stand side by side
-  int64_t lanes;    // of a line of results, all planes
-  int64_t pitch;    // of one phase's line
+  int64_t begin;        // the source column that the line begins with
+  int64_t step;         // source columns from column to column of the line
+  int64_t phases;       // lines that source columns are dealt to, one for each residue of the step
+  int64_t spacing;      // source columns from tap to tap
+  int64_t interleaved;  // values of a column: 1, or all output channels of an NHWC pixel
+  // in values
+  int64_t width;  // from plane to plane, where a few stand side by side
+  int64_t lanes;  // of a line of results, all planes
+  int64_t pitch;  // of one phase's line
 
   // Where tap t of member 0 stands.
   int64_t offset(const TapClass& cols, int64_t t) const {
-    return t % phases * pitch + (cols.position - begin + t * cols.spacing) / step;
+    return t % phases * pitch + (cols.position - begin + t * cols.spacing) / step * interleaved;
   }
 };
 
-// What a vector holds: adjacent channels; or adjacent columns of NCHW planes, packed into lines
-// (lines.h) or where they lie (plane_strips.h).
+// What a vector holds: adjacent channels; adjacent columns, packed into lines (lines.h); or columns
+// of NCHW planes where they lie (plane_strips.h).
 enum class Form { kChannels, kColumns, kPlanes };
 
 // All that follows from the problem, and from whether its filter is finite. A share of the work is
@@ -167,11 +169,12 @@ struct Plan {
   int64_t row_slots;
   bool slot_by_tap;
   bool whole_rows;
-  bool fetches;    // the tensors exceed the level-2 cache: what is read is fetched ahead
-  bool far;        // they exceed what caches hold: results are written past them
-  bool row_pairs;  // whether neighbouring destination rows are computed together
-  bool strips;     // strips (strips.h) instead of tiles
-  bool own_form;   // strips: of the tensors as they are
+  bool fetches;         // the tensors exceed the level-2 cache: what is read is fetched ahead
+  bool far;             // they exceed what caches hold: results are written past them
+  bool row_pairs;       // whether neighbouring destination rows are computed together
+  bool strips;          // strips (strips.h) instead of tiles
+  bool own_form;        // strips: of the tensors as they are
+  int64_t interleaved;  // vectors of columns: channels that alternate in NHWC memory, or 1
   // packed lines (lines.h)
   const LineForm* forms;  // [column blocks]
   int64_t most_lanes;     // of them
@@ -183,6 +186,12 @@ struct Plan {
   int64_t chunks() const { return ceil_div(problem.channels, chunk); }
   // Channels of the last chunk. It may need more scratch than a whole one: narrower than a vector.
   int64_t last_chunk() const { return (problem.channels - 1) % chunk + 1; }
+  // Vectors of so many lanes after which alternating channels begin anew.
+  int64_t phases(int64_t vector) const {
+    int64_t count = 1;
+    while (count * vector % interleaved != 0) ++count;
+    return count;
+  }
   int64_t units() const { return problem.batch * rows.blocks() * cols.blocks(); }
 };
 

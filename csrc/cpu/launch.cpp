@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -127,6 +128,10 @@ void parallel(ParallelFor parallel_for, int64_t tasks, int64_t grain, const Body
   if (error) std::rethrow_exception(error);
 }
 
+int64_t lanes_of_vector(const Problem& problem) {
+  return instruction_set().vector_bytes / compute_bytes(problem);
+}
+
 // A plan and what it points to.
 struct Layout {
   std::vector<TapClass> row_classes;
@@ -139,23 +144,27 @@ struct Layout {
   Layout(const Problem& problem, const Gather& down, const Gather& across, bool gathers,
          bool finite)
       : row_classes(classes_of(problem.rows, down)), col_classes(classes_of(problem.cols, across)) {
-    const int64_t vector = instruction_set().vector_bytes / compute_bytes(problem);
+    const int64_t vector = lanes_of_vector(problem);
     plan = Plan{};
     plan.problem = problem;
     plan.rows = plan_axis(problem.rows, down, row_classes);
     plan.cols = plan_axis(problem.cols, across, col_classes);
     plan.sums_copies = gathers && !down.forward && problem.multiplier > 1;
     const double bytes = tensor_bytes(problem);
+    plan.interleaved = problem.channels_last ? problem.lanes() : 1;
     plan.fetches = bytes > DW_FETCH_BYTES;
     plan.far = bytes > DW_FAR_BYTES;
     if (finite && suits_plane_strips(plan, vector, gathers)) {
       plan.form = Form::kPlanes;
       plan_planes(plan);
-    } else if (!problem.channels_last && problem.lanes() <= vector / 2) {
-      plan.form = Form::kColumns;
-      // vectors that are added to others must not overlap
-      plan_columns(plan, vector, gathers && !plan.sums_copies, forms);
     } else {
+      if (suits_columns(problem, vector, finite)) {
+        plan.form = Form::kColumns;
+        // vectors that are added to others must not overlap
+        plan_columns(plan, vector, gathers && !plan.sums_copies, forms);
+        if (plan.packs || !problem.channels_last) return;
+      }
+      plan.form = Form::kChannels;
       plan_channels(plan, vector, gathers);
     }
   }
@@ -163,16 +172,56 @@ struct Layout {
 };
 
 // The same problem as the kernels like it best. With one channel on both sides the two memory
-// orders are one; planes fill the vectors. And a column is a row: columns are what is swept and
-// packed.
-Problem in_better_order(Problem problem) {
-  if (problem.lanes() == 1) problem.channels_last = false;
-  const Axis& cols = problem.cols;
-  if (cols.input == 1 && cols.output == 1 && cols.kernel == 1 && cols.pad == 0) {
-    std::swap(problem.rows, problem.cols);
+// orders are one; planes fill the vectors. And images of one column, in and out, which meet one
+// column of the kernel, are images of one row, and that column is a kernel of one row: columns are
+// what is swept and packed.
+struct BetterProblem {
+  Problem problem;
+  int64_t columns = 1;  // of the kernel, where one of them is left
+  int64_t column = 0;   // which
+
+  explicit BetterProblem(const Problem& any) : problem(any) {
+    if (problem.lanes() == 1) problem.channels_last = false;
+    const Axis cols = problem.cols;
+    const bool one_is_left = cols.input == 1 && cols.output == 1 && cols.pad % cols.dilation == 0 &&
+                             cols.pad / cols.dilation < cols.kernel;
+    if (!one_is_left) return;
+    columns = cols.kernel;
+    column = cols.pad / cols.dilation;
+    problem.cols = problem.rows;
+    problem.rows = {1, 1, 1, 1, 1, 0};
   }
-  return problem;
-}
+
+  // What is left of a filter: itself, or a copy in `memory`.
+  const void* filter(const void* any, Memory& memory) const {
+    if (columns == 1) return any;
+    memory = allocate(problem.taps() * tap_bytes());
+    for (int64_t i = 0; i < problem.taps(); ++i) {
+      std::memcpy(at(memory.get(), i), at(const_cast<void*>(any), i * columns + column),
+                  tap_bytes());
+    }
+    return memory.get();
+  }
+  // Where to put the gradient of that, and how to make the whole one's of it.
+  void* gradient(void* whole, Memory& memory) const {
+    if (columns == 1 || !whole) return whole;
+    memory = allocate(problem.taps() * tap_bytes());
+    return memory.get();
+  }
+  void finish_gradient(const void* part, void* whole) const {
+    if (part == whole) return;
+    std::memset(whole, 0, problem.taps() * columns * tap_bytes());
+    for (int64_t i = 0; i < problem.taps(); ++i) {
+      std::memcpy(at(whole, i * columns + column), at(const_cast<void*>(part), i), tap_bytes());
+    }
+  }
+
+ private:
+  size_t tap_bytes() const { return problem.lanes() * storage_bytes(problem); }
+  void* at(void* filter, int64_t tap) const {
+    return static_cast<char*>(filter) + tap * tap_bytes();
+  }
+};
 
 // How many partial results a filter gradient is summed in, bounded so that the partials stay below
 // an eighth of the input (or at one).
@@ -205,7 +254,8 @@ struct Pass {
   }
 };
 
-// A filter and a bias in the compute type. Padding may meet a filter that is finite.
+// A filter and a bias in the compute type. Padding may meet a filter that is finite; where none
+// does, nobody asks.
 struct Operands {
   Memory filter_memory;
   Memory bias_memory;
@@ -217,7 +267,8 @@ struct Operands {
     const int64_t size = problem.taps() * problem.lanes();
     filter = in_compute_type(problem, any_filter, size, filter_memory);
     bias = in_compute_type(problem, any_bias, problem.lanes(), bias_memory);
-    finite = problem.channels_last || instruction_set().all_finite(problem.dtype, filter, size);
+    finite = (problem.channels_last && problem.lanes() >= lanes_of_vector(problem)) ||
+             instruction_set().all_finite(problem.dtype, filter, size);
   }
 };
 
@@ -231,6 +282,12 @@ struct GatherPass : Operands, Pass<GatherKernel, GatherCall> {
     scratch_bytes = kernel.scratch_bytes(call);
   }
 };
+
+GatherPass input_gradient_pass(const Problem& problem, const void* grad, const void* filter,
+                               void* input_gradient) {
+  return GatherPass(problem, gather_backward_input(problem.rows),
+                    gather_backward_input(problem.cols), grad, filter, nullptr, input_gradient);
+}
 
 // When all tasks are done, `reduce` makes the results of their partial sums.
 struct FilterPass : Pass<FilterKernel, FilterCall> {
@@ -294,39 +351,49 @@ void run_in_turns(const GatherPass& gather, const FilterPass& filter, ParallelFo
 
 }  // namespace
 
-void forward(const Problem& any_order, const void* input, const void* filter, const void* bias,
+void forward(const Problem& any, const void* input, const void* any_filter, const void* bias,
              void* output, ParallelFor parallel_for) {
-  const Problem problem = in_better_order(any_order);
+  const BetterProblem better(any);
+  const Problem& problem = better.problem;
+  Memory memory;
+  const void* filter = better.filter(any_filter, memory);
   run(GatherPass(problem, gather_forward(problem.rows), gather_forward(problem.cols), input, filter,
                  bias, output),
       parallel_for);
 }
 
-void backward_input(const Problem& any_order, const void* grad, const void* filter,
+void backward_input(const Problem& any, const void* grad, const void* any_filter,
                     void* input_gradient, ParallelFor parallel_for) {
-  const Problem problem = in_better_order(any_order);
-  run(GatherPass(problem, gather_backward_input(problem.rows), gather_backward_input(problem.cols),
-                 grad, filter, nullptr, input_gradient),
+  const BetterProblem better(any);
+  Memory memory;
+  run(input_gradient_pass(better.problem, grad, better.filter(any_filter, memory), input_gradient),
       parallel_for);
 }
 
-void backward_filter(const Problem& any_order, const void* input, const void* grad,
-                     void* filter_gradient, void* bias_gradient, ParallelFor parallel_for) {
-  const FilterPass pass(in_better_order(any_order), input, grad, filter_gradient, bias_gradient);
+void backward_filter(const Problem& any, const void* input, const void* grad, void* filter_gradient,
+                     void* bias_gradient, ParallelFor parallel_for) {
+  const BetterProblem better(any);
+  Memory memory;
+  void* gradient = better.gradient(filter_gradient, memory);
+  const FilterPass pass(better.problem, input, grad, gradient, bias_gradient);
   run(pass, parallel_for);
   pass.reduce(parallel_for);
+  better.finish_gradient(gradient, filter_gradient);
 }
 
-void backward(const Problem& any_order, const void* input, const void* filter, const void* grad,
+void backward(const Problem& any, const void* input, const void* any_filter, const void* grad,
               void* input_gradient, void* filter_gradient, void* bias_gradient,
               ParallelFor parallel_for) {
-  const Problem problem = in_better_order(any_order);
-  const GatherPass gather(problem, gather_backward_input(problem.rows),
-                          gather_backward_input(problem.cols), grad, filter, nullptr,
-                          input_gradient);
-  const FilterPass sums(problem, input, grad, filter_gradient, bias_gradient);
+  const BetterProblem better(any);
+  Memory filter_memory;
+  Memory gradient_memory;
+  void* gradient = better.gradient(filter_gradient, gradient_memory);
+  const GatherPass gather = input_gradient_pass(
+      better.problem, grad, better.filter(any_filter, filter_memory), input_gradient);
+  const FilterPass sums(better.problem, input, grad, gradient, bias_gradient);
   run_in_turns(gather, sums, parallel_for);
   sums.reduce(parallel_for);
+  better.finish_gradient(gradient, filter_gradient);
 }
 
 const char* isa_name() { return instruction_set().name; }

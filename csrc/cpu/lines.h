@@ -1,16 +1,25 @@
-// NCHW rows in the form that the tiles of the column kernels want. No include guard: see
-// each_isa.h.
+// Rows in the form that the tiles of the column kernels want. No include guard: see each_isa.h.
 //
 // A row of one plane, or of a few planes side by side where planes are narrow, is packed into a
 // line in the compute type, with zeros where the row has padding, so that every tap of the columns
 // is the same line from another value on. With a step of 2 even and odd source columns are packed
 // apart, and so on (LineForm). Rows need no padding: tiles pass over those that are outside.
 //
+// A row of NHWC pixels is such a line as it is, but for its borders: channels alternate, and taps
+// are a pixel apart. An input pixel has each channel as often as the multiplier says.
+//
 // Zeros are multiplied, which is right as long as what they meet is finite; the callers see to it.
 
 template <class T>
 DW_INLINE void zero(T* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = T{0};
+}
+
+// to[i] = from[i % period] for i in [0, count).
+template <class T>
+void repeat(const T* from, int64_t period, int64_t count, T* to) {
+  for (int64_t i = 0; i < period; ++i) to[i] = from[i];
+  for (int64_t i = period; i < count; ++i) to[i] = to[i - period];
 }
 
 // to[i * stride] = from[i] in the storage type.
@@ -41,33 +50,126 @@ DW_INLINE Vector<Compute<S>> load_valid(const S* p, Range valid) {
   return load_lanes(p, static_cast<int>(valid.begin), static_cast<int>(valid.end));
 }
 
-// Every second value from p on: those of index [valid.begin, valid.end), 0 elsewhere.
-template <class S>
-DW_INLINE Vector<Compute<S>> load_even(const S* p, Range valid) {
+// Every kStep-th value from p on: those of index [valid.begin, valid.end), 0 elsewhere. kWhole: all
+// of a vector, and one more exists where kStep > 1.
+template <int kStep, bool kWhole, class S>
+DW_INLINE Vector<Compute<S>> load_every(const S* p, Range valid) {
   using T = Compute<S>;
-  const Range values = {2 * valid.begin, max64(2 * valid.begin, 2 * valid.end - 1)};
-  const Vector<T> low = load_valid(p, valid_lanes<T>(values, 0));
-  const Vector<T> high = load_valid(p + kLanes<T>, valid_lanes<T>(values, kLanes<T>));
-  return permute(low, high, 2 * lane_numbers<T>());
+  constexpr int kWidth = kLanes<T>;
+  const Range values = {kStep * valid.begin,
+                        max64(kStep * valid.begin, kStep * (valid.end - 1) + 1)};
+  const auto part = [&](int v) {
+    if (v >= kStep) return Vector<T>{};
+    return kWhole ? load(p + v * kWidth)
+                  : load_valid(p + v * kWidth, valid_lanes<T>(values, v * kWidth));
+  };
+  if constexpr (kStep == 1) return part(0);
+  const Index<T> at = kStep * lane_numbers<T>();
+  Vector<T> found = permute(part(0), part(1), at);
+  DW_UNROLL for (int v = 2; v < kStep; v += 2) {
+    found = at < v * kWidth ? found : permute(part(v), part(v + 1), at - v * kWidth);
+  }
+  return found;
 }
 
-// to[i] = from[i * step] for i in `valid`, 0 for other i in [0, width) and up to a whole vector.
+// to[i] = from[i * kStep] for i in `valid`, 0 for other i in [0, width) and up to a whole vector.
+template <int kStep, class S>
+DW_INLINE void pack_every(const S* from, Range valid, int64_t width, Compute<S>* to) {
+  constexpr int64_t kNeeded = kLanes<Compute<S>> + (kStep > 1);
+  for (int64_t i = 0; i < width; i += kLanes<Compute<S>>) {
+    const Range lanes = valid_lanes<Compute<S>>(valid, i);
+    if (i >= valid.begin && i + kNeeded <= valid.end) {
+      store(to + i, load_every<kStep, true>(from + i * kStep, lanes));
+    } else {
+      store(to + i, load_every<kStep, false>(from + i * kStep, lanes));
+    }
+  }
+}
+
+// The same for any step.
 template <class S>
 DW_INLINE void pack_row(const S* from, int64_t step, Range valid, int64_t width, Compute<S>* to) {
   using T = Compute<S>;
+  switch (step) {
+    case 1: return pack_every<1>(from, valid, width, to);
+    case 2: return pack_every<2>(from, valid, width, to);
+    case 3: return pack_every<3>(from, valid, width, to);
+    case 4: return pack_every<4>(from, valid, width, to);
+  }
   for (int64_t i = 0; i < width; i += kLanes<T>) {
     const Range lanes = valid_lanes<T>(valid, i);
-    if (step == 1) {
-      store(to + i, load_valid(from + i, lanes));
-    } else if (step == 2) {
-      store(to + i, load_even(from + 2 * i, lanes));
-    } else {
-      T values[kLanes<T>] = {};
-      for (int64_t j = lanes.begin; j < lanes.end; ++j) {
-        values[j] = to_compute(from[(i + j) * step]);
-      }
-      store(to + i, load(values));
+    T values[kLanes<T>] = {};
+    for (int64_t j = lanes.begin; j < lanes.end; ++j) {
+      values[j] = to_compute(from[(i + j) * step]);
     }
+    store(to + i, load(values));
+  }
+}
+
+// The planes of one side of the operator that a share's copy m of its channels takes.
+template <class S>
+struct Planes {
+  S* first;
+  int64_t pitch;  // from plane to plane
+  int64_t pixel;  // from column to column
+
+  // size: rows * columns. Input side: the multiplier does not show.
+  DW_INLINE static Planes input(void* tensor, const Problem& problem, const Share& share,
+                                int64_t size) {
+    return of(tensor, problem, share, size, problem.channels, share.channels.begin, 1);
+  }
+  DW_INLINE static Planes output(void* tensor, const Problem& problem, const Share& share,
+                                 int64_t m, int64_t size) {
+    return of(tensor, problem, share, size, problem.lanes(),
+              share.channels.begin * problem.multiplier + m, problem.multiplier);
+  }
+  DW_INLINE S* operator()(int64_t g) const { return first + g * pitch; }
+
+ private:
+  // Every step-th plane of so many, from `begin` on.
+  DW_INLINE static Planes of(void* tensor, const Problem& problem, const Share& share, int64_t size,
+                             int64_t count, int64_t begin, int64_t step) {
+    const int64_t plane = problem.channels_last ? 1 : size;
+    return {static_cast<S*>(tensor) + share.image * count * size + begin * plane, step * plane,
+            problem.channels_last ? count : 1};
+  }
+};
+
+// Lane i of an output pixel shows channel i / multiplier.
+template <class T>
+DW_INLINE Index<T> channels_of_lanes(int64_t channels, int64_t multiplier) {
+  Index<T> pick{};
+  for (int64_t i = 0; i < channels * multiplier; ++i) pick[i] = i / multiplier;
+  return pick;
+}
+
+// Pixels of `channels` values, `stride` apart, as pixels of `lanes` values, fewer than a vector:
+// those in `valid`, 0 for others in [0, count). Up to a vector more is written.
+template <class S>
+DW_INLINE void pack_pixels(const S* from, int64_t stride, int64_t channels, Range valid,
+                           int64_t count, int64_t lanes, Compute<S>* to) {
+  using T = Compute<S>;
+  const Index<T> pick = channels_of_lanes<T>(channels, lanes / channels);
+  zero(to, valid.begin * lanes);
+  for (int64_t i = valid.begin; i < valid.end; ++i) {
+    const Vector<T> pixel = load_lanes(from + i * stride, 0, static_cast<int>(channels));
+    store(to + i * lanes, permute(pixel, pick));
+  }
+  zero(to + valid.end * lanes, (count - valid.end) * lanes);
+}
+
+// The other way: channels are the sums of their copies.
+template <class S>
+DW_INLINE void write_pixels_apart(const Compute<S>* from, int64_t count, int64_t lanes, S* to,
+                                  int64_t channels, int64_t stride) {
+  using T = Compute<S>;
+  const int64_t multiplier = lanes / channels;
+  const Index<T> first = lane_numbers<T>() * static_cast<int>(multiplier);
+  for (int64_t i = 0; i < count; ++i) {
+    const Vector<T> pixel = load(from + i * lanes);
+    Vector<T> sum = permute(pixel, first);
+    for (int m = 1; m < multiplier; ++m) sum += permute(pixel, first + m);
+    store_lanes(to + i * stride, sum, static_cast<int>(channels));
   }
 }
 
@@ -102,24 +204,33 @@ struct LineBlock {
   }
 };
 
-// Packs what members of a sweep meet of planes plane_of(0), plane_of(1), ... .
-template <class S, class PlaneOf>
+// Packs what members of a sweep meet of the first `count` planes.
+template <class S>
 DW_INLINE LineBlock<Compute<S>> pack_block(const Sweep& rows, int64_t columns, const LineForm& form,
-                                           int64_t planes, const PlaneOf& plane_of,
+                                           int64_t count, const Planes<const S>& planes,
                                            Compute<S>* lines) {
   using T = Compute<S>;
+  const int64_t pixel = planes.pixel;
+  const bool as_it_is = pixel == form.interleaved && (pixel == 1 || form.step == 1);
   const int64_t end = rows.at + (rows.members - 1) * rows.step + rows.taps;
   LineBlock<T> block = {lines, form.phases * form.pitch, {max64(0, rows.at), 0}};
   block.points.end = max64(block.points.begin, min64(rows.points, end));
-  const int64_t written = (planes - 1) * form.width + ceil_div(form.width, kLanes<T>) * kLanes<T>;
+  const int64_t written = (count - 1) * form.width + ceil_div(form.width, kLanes<T>) * kLanes<T>;
   for (int64_t phase = 0; phase < form.phases; ++phase) {
     const int64_t first = form.begin + phase * form.spacing % form.step;
-    const Range valid = inside(first, form.step, columns, form.width);
+    const int64_t width = form.width / form.interleaved;
+    const Range valid = inside(first, form.step, columns, width);
     T* line = lines + phase * form.pitch;
     for (int64_t point = block.points.begin; point < block.points.end; ++point) {
-      const int64_t begin = (rows.origin + point * rows.spacing) * columns + first;
-      for (int64_t g = 0; g < planes; ++g) {
-        pack_row(plane_of(g) + begin, form.step, valid, form.width, line + g * form.width);
+      const int64_t begin = ((rows.origin + point * rows.spacing) * columns + first) * pixel;
+      for (int64_t g = 0; g < count; ++g) {
+        if (as_it_is) {
+          pack_row(planes(g) + begin, form.step, {valid.begin * pixel, valid.end * pixel},
+                   form.width, line + g * form.width);
+        } else {
+          pack_pixels(planes(g) + begin, form.step * pixel, pixel, valid, width, form.interleaved,
+                      line);
+        }
       }
       zero(line + written, form.pitch - written);
       line += block.pitch;
@@ -133,26 +244,13 @@ inline const LineForm& form_of(const Plan& plan, const Share& share) {
 }
 inline int64_t planes_of(const Share& share) { return share.channels.end - share.channels.begin; }
 
-// The planes of one side of the operator that a share's copy m of its channels takes.
-template <class S>
-struct Planes {
-  S* first;
-  int64_t pitch;
-
-  // plane_size: rows * columns. Input side: the multiplier does not show.
-  DW_INLINE static Planes input(void* tensor, const Problem& problem, const Share& share,
-                                int64_t plane_size) {
-    const int64_t plane = share.image * problem.channels + share.channels.begin;
-    return {static_cast<S*>(tensor) + plane * plane_size, plane_size};
-  }
-  DW_INLINE static Planes output(void* tensor, const Problem& problem, const Share& share,
-                                 int64_t m, int64_t plane_size) {
-    const int64_t plane =
-        share.image * problem.lanes() + share.channels.begin * problem.multiplier + m;
-    return {static_cast<S*>(tensor) + plane * plane_size, problem.multiplier * plane_size};
-  }
-  DW_INLINE S* operator()(int64_t g) const { return first + g * pitch; }
-};
+// How many of them stand side by side in a line, and how many lines their copies take.
+inline int64_t planes_in_line(const Plan& plan, const Share& share) {
+  return plan.interleaved > 1 ? 1 : planes_of(share);
+}
+inline int64_t lines_of_copies(const Plan& plan) {
+  return plan.interleaved > 1 ? 1 : plan.problem.multiplier;
+}
 
 // Calls visit(sweep) for the rows of a share, at most plan.block_members of them at a time.
 template <class Visit>
@@ -186,20 +284,38 @@ DW_INLINE void add_line(const S* p, int64_t count, Compute<S>* total) {
   store(total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
+// The same modulo `lanes`, some vectors of them, whose totals stand `pitch` apart.
+template <class S>
+DW_INLINE void add_line(const S* p, int64_t count, Compute<S>* total, int64_t lanes,
+                        int64_t pitch = kLanes<Compute<S>>) {
+  using T = Compute<S>;
+  if (lanes == kLanes<T>) return add_line(p, count, total);
+  for (int64_t i = 0; i < count; i += lanes) {
+    for (int64_t lane = 0; lane < min64(lanes, count - i); lane += kLanes<T>) {
+      const int rest = static_cast<int>(min64(kLanes<T>, count - i - lane));
+      T* sum = total + lane / kLanes<T> * pitch;
+      store(sum, load(sum) + load_lanes(p + i + lane, 0, rest));
+    }
+  }
+}
+
 // The filter gradient of kernel row t and column u of the taps: one plane's, without any padding.
 template <class S>
 Compute<S> plain_dot(const S* grad, const S* input, const Problem& problem, const Sweep& rows,
                      const TapClass& cols, int64_t t, int64_t u) {
+  const int64_t x_pixel = problem.channels_last ? problem.channels : 1;
+  const int64_t g_pixel = problem.channels_last ? problem.lanes() : 1;
   const int64_t first = cols.position + u * cols.spacing;
   const Range valid = inside(first, cols.step, problem.cols.input, cols.members);
   Compute<S> sum = 0;
   for (int64_t i = 0; i < rows.members; ++i) {
     const int64_t point = rows.at + i * rows.step + t;
     if (point < 0 || point >= rows.points) continue;
-    const S* x = input + (rows.origin + point * rows.spacing) * problem.cols.input + first;
-    const S* g = grad + (rows.first + i * rows.pitch) * problem.cols.output + cols.first;
+    const int64_t x_row = (rows.origin + point * rows.spacing) * problem.cols.input + first;
+    const int64_t g_row = (rows.first + i * rows.pitch) * problem.cols.output + cols.first;
     for (int64_t j = valid.begin; j < valid.end; ++j) {
-      sum += to_compute(g[j]) * to_compute(x[j * cols.step]);
+      sum += to_compute(grad[(g_row + j) * g_pixel]) *
+             to_compute(input[(x_row + j * cols.step) * x_pixel]);
     }
   }
   return sum;

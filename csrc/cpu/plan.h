@@ -268,9 +268,9 @@ inline void plan_channels(Plan& plan, int64_t vector, bool gathers) {
 // `exact`: whether the last vector of a line of results may overlap the one before. The classes
 // have one step and spacing: there is one in the forward pass, and in the input gradient the step
 // is 1.
-inline LineForm line_form(const AxisPlan& cols, Range share, int64_t planes, int64_t vector,
-                          bool exact) {
-  LineForm form = {std::numeric_limits<int64_t>::max(), 1, 1, 1, 0, 0, 0};
+inline LineForm line_form(const AxisPlan& cols, Range share, int64_t planes, int64_t interleaved,
+                          int64_t vector, bool exact) {
+  LineForm form = {std::numeric_limits<int64_t>::max(), 1, 1, 1, interleaved, 0, 0, 0};
   int64_t members = 0;
   int64_t last = 0;
   for (int64_t i = 0; i < cols.class_count; ++i) {
@@ -283,13 +283,15 @@ inline LineForm line_form(const AxisPlan& cols, Range share, int64_t planes, int
     members = std::max(members, taps.members);
     last = std::max(last, taps.position + (taps.taps - 1) * taps.spacing);
   }
-  if (members == 0) return {0, 1, 1, 1, 0, 0, 0};
-  const int64_t reach = (last - form.begin) / form.step;
+  if (members == 0) return {0, 1, 1, 1, interleaved, 0, 0, 0};
+  members *= interleaved;
+  const int64_t reach = (last - form.begin) / form.step * interleaved;
   form.width = members + reach;
   form.lanes = (planes - 1) * form.width + members;
   if (!exact || planes > 1 || members < vector) form.lanes = round_up(form.lanes, vector);
   form.pitch =
       std::max((planes - 1) * form.width + round_up(form.width, vector), form.lanes + reach);
+  if (interleaved > 1) form.pitch += vector;  // pixels are written as vectors
   return form;
 }
 
@@ -302,7 +304,7 @@ inline int64_t planes_of_line(const AxisPlan& cols, int64_t channels, int64_t ve
   double best_use = 0;
   const int64_t most = cols.gather.destinations < 4 * vector ? std::min(channels, kMost) : 1;
   for (int64_t planes = 1; planes <= most; ++planes) {
-    const LineForm form = line_form(cols, {0, cols.gather.destinations}, planes, vector, false);
+    const LineForm form = line_form(cols, {0, cols.gather.destinations}, planes, 1, vector, false);
     const double use = static_cast<double>(cols.gather.destinations * planes) /
                        static_cast<double>(std::max<int64_t>(1, form.lanes));
     if (use > best_use * kGain) {
@@ -313,26 +315,35 @@ inline int64_t planes_of_line(const AxisPlan& cols, int64_t channels, int64_t ve
   return best;
 }
 
+// Whether vectors of columns can be had, and pay: for few channels; of NHWC memory where the filter
+// may meet padding. (Measured there: at 9 of 16 lanes 0.7 to 1.1 times the speed of vectors of
+// channels, at 13 to 15 0.65 to 0.85 times.)
+inline bool suits_columns(const Problem& problem, int64_t vector, bool finite) {
+  return problem.lanes() <= vector / 2 && (finite || !problem.channels_last);
+}
+
 // `exact` as above. The forms of the columns' blocks are put into `forms`.
 inline void plan_columns(Plan& plan, int64_t vector, bool exact, std::vector<LineForm>& forms) {
-  constexpr int64_t kBlockValues = 1024;  // of a line, but for its halo
-  constexpr int64_t kLeastValues = 256;
+  constexpr int64_t kBlockValues = 1024;    // of a line, but for its halo
   constexpr int64_t kLineBytes = 24 << 10;  // half a level-1 cache
-  constexpr int64_t kBlockRows = 8;
+  constexpr int64_t kBlockRows = 2 * kMembers;
   const Problem& problem = plan.problem;
   AxisPlan& rows = plan.rows;
   AxisPlan& cols = plan.cols;
   // a block of destinations has a line of values for each of its classes
   const int64_t classes = std::max<int64_t>(1, cols.class_count);
   const int64_t halo = least_block(cols, 1);
-  cols.block = std::min(cols.gather.destinations, std::max(kBlockValues * classes, halo));
-  plan.chunk = planes_of_line(cols, problem.channels, vector);
+  const int64_t most = kBlockValues / plan.interleaved;
+  cols.block = std::min(cols.gather.destinations, std::max(most * classes, halo));
+  plan.chunk =
+      problem.channels_last ? problem.channels : planes_of_line(cols, problem.channels, vector);
   const int64_t lines = problem.batch * plan.chunks();
   rows.block = shared_block(rows.gather.destinations, lines * cols.blocks(), kBlockRows);
   cols.block = std::min(cols.block, shared_block(cols.gather.destinations, lines * rows.blocks(),
-                                                 std::max(kLeastValues * classes, halo)));
+                                                 std::max(most / 4 * classes, halo)));
   for (int64_t i = 0; i < cols.blocks(); ++i) {
-    forms.push_back(line_form(cols, cols.block_range(i), plan.chunk, vector, exact));
+    forms.push_back(line_form(cols, cols.block_range(i), problem.channels_last ? 1 : plan.chunk,
+                              plan.interleaved, vector, exact));
     plan.most_lanes = std::max(plan.most_lanes, forms.back().lanes);
     plan.line_pitch = std::max(plan.line_pitch, forms.back().phases * forms.back().pitch);
   }
@@ -369,23 +380,30 @@ inline bool suits_planes(const AxisPlan& axis, bool gathers) {
          even.spacing == 1 && odd.spacing == 1;
 }
 
-// Whether planes fill enough of the lanes of their rows' vectors, measured against transposing
-// them: 14 columns of 16, 33 of 48; beyond the caches, where that costs most, 17 of 32.
+// Whether planes fill enough of the lanes of their rows' vectors, measured against packing a few of
+// them into lines, which costs twice as much, and against transposing them: 14 columns of 16, 33 of
+// 48; beyond the caches, where that costs most, 17 of 32.
 inline bool fills_lanes(const Plan& plan, int64_t vector) {
-  const int64_t members = plan.cols.classes[0].members;
+  const int64_t members = plan.cols.classes[0].members * plan.interleaved;
   const int64_t percent = members * 100 / round_up(members, vector);
+  if (plan.problem.lanes() <= vector / 2) return percent >= 30;
   return percent >= (plan.far ? 50 : members <= vector ? 85 : 65);
 }
 
 // Whether plane strips can be had, and pay: float32 arithmetic and the registers of AVX-512, planes
-// that fill most lanes and are not so wide that columns should be shared out.
+// that fill most lanes and are not so wide that columns should be shared out; or pixels of fewer
+// channels than a vector, at a stride of one.
 inline bool suits_plane_strips(const Plan& plan, int64_t vector, bool gathers) {
-  constexpr int64_t kWidest = 2048;
   constexpr int64_t kMostSweeps = 64;
   const Problem& problem = plan.problem;
+  const int64_t widest = problem.channels_last ? 8192 : 2048;
   const AxisPlan& rows = plan.rows;
   const AxisPlan& cols = plan.cols;
-  if (problem.channels_last || problem.rows.kernel != problem.cols.kernel) return false;
+  if (problem.rows.kernel != problem.cols.kernel) return false;
+  if (problem.channels_last &&
+      (problem.lanes() >= vector || problem.multiplier > 1 || cols.axis.stride > 1)) {
+    return false;
+  }
   if (plan.sums_copies && storage_bytes(problem) != 4) return false;  // sums of copies are rounded
   if (vector * compute_bytes(problem) != 64 || compute_bytes(problem) != 4) return false;
   if (!suits_planes(rows, gathers) || !suits_planes(cols, gathers)) return false;
@@ -393,7 +411,7 @@ inline bool suits_plane_strips(const Plan& plan, int64_t vector, bool gathers) {
   const TapClass& across = cols.classes[0];
   return cols.class_count == rows.class_count && across.step == down.point_step() &&
          (across.step == 1 || across.spacing == 1) && down.parts <= kMostSweeps &&
-         cols.gather.destinations <= kWidest && fills_lanes(plan, vector);
+         cols.gather.destinations * plan.interleaved <= widest && fills_lanes(plan, vector);
 }
 
 inline void plan_planes(Plan& plan) {
@@ -404,14 +422,20 @@ inline void plan_planes(Plan& plan) {
   const Problem& problem = plan.problem;
   AxisPlan& rows = plan.rows;
   const Gather& across = plan.cols.gather;
+  const int64_t parts = rows.classes[0].parts;
+  if (problem.channels_last) {  // tall: neighbouring strips share lines, and hardly any rows
+    plan.chunk = problem.channels;
+    rows.block = shared_block(rows.gather.destinations, problem.batch, 2 * kBlockRows * parts);
+    plan.block_members = rows.block;
+    return;
+  }
   const int64_t planes = problem.batch * problem.channels;
   const int64_t values = rows.gather.sources * across.sources +
                          problem.multiplier * rows.gather.destinations * across.destinations;
   plan.chunk = std::clamp<int64_t>(std::min(kChunkValues / values, planes / kEnoughShares), 1,
                                    problem.channels);
   const int64_t least =
-      std::clamp(kBlockValues / across.destinations, 2 * problem.rows.kernel, kBlockRows) *
-      rows.classes[0].parts;
+      std::clamp(kBlockValues / across.destinations, 2 * problem.rows.kernel, kBlockRows) * parts;
   rows.block = shared_block(rows.gather.destinations, problem.batch * plan.chunks(), least);
   const int64_t row_bytes = std::max<int64_t>(
       1, rows.gather.sources * across.sources * storage_bytes(problem) / rows.gather.destinations);

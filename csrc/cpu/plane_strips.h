@@ -3,6 +3,10 @@
 // columns of one plane, from the first row of a block to its last. No include guard: see
 // each_isa.h.
 //
+// NHWC memory of few channels is taken for one plane, whose columns are the values of a row: taps
+// are a pixel apart, and each lane has its channel's weights. Vectors that begin with the same
+// channel are of one phase; a strip's all are, so they share its weights.
+//
 // Going down, a row of points is the first of one window, the second of the one above it, and so
 // on: it meets K rows of members, at a step of two half as many. Their sums, N vectors each, stay
 // in registers; a point is loaded once for every kernel column and multiplied into all of them: 3 N
@@ -18,9 +22,15 @@ constexpr bool kHasPlaneStrips = sizeof(T) == sizeof(float) && DW_VECTOR_BYTES =
 constexpr int kMostPlaneTaps = 7;
 constexpr int kMostPlaneVectors = 4;
 
+// Weights for a vector of lanes, whichever channel it begins with.
+template <class T>
+constexpr int64_t kTapPitch = 2 * kLanes<T>;
+
 // The columns of a strip, for all planes alike. Masks have a bit for each lane that exists.
 struct PlaneColumns {
   int64_t member;               // the first
+  int64_t pitch;                // from vector to vector
+  int64_t taps;                 // where the weights or sums of its phase begin
   int64_t tap[kMostPlaneTaps];  // the source column that it sees through each
   uint16_t points[kMostPlaneTaps][2 * kMostPlaneVectors];  // at a step of two, two vectors a member
   uint16_t members[2 * kMostPlaneVectors];                 // two classes: two vectors a member
@@ -33,20 +43,25 @@ inline uint16_t lanes_inside(int64_t first, int64_t size) {
   return static_cast<uint16_t>((1u << end) - (1u << begin));
 }
 
-// The strip that begins with member q of every class and has `vectors` vectors of each.
-inline PlaneColumns plane_columns(const AxisPlan& cols, int64_t q, int vectors) {
+// The strip that begins with member q of every class and has `vectors` vectors of each, `pitch`
+// apart. `interleaved` values are a column of the plan.
+inline PlaneColumns plane_columns(const AxisPlan& cols, int64_t interleaved, int64_t q, int vectors,
+                                  int64_t pitch) {
   PlaneColumns strip = {};
   strip.member = q * cols.class_count;
+  strip.pitch = pitch;
   for (int i = 0; i < vectors * cols.class_count; ++i) {
-    strip.members[i] = lanes_inside(strip.member + i * 16, cols.gather.destinations);
+    strip.members[i] =
+        lanes_inside(strip.member + i * pitch, cols.gather.destinations * interleaved);
   }
   int column = 0;
   for (int64_t r = 0; r < cols.class_count; ++r) {
     const TapClass& taps = cols.classes[r];
     for (int64_t t = 0; t < taps.taps; ++t, ++column) {
-      strip.tap[column] = taps.position + q * taps.step + t * taps.spacing;
+      strip.tap[column] = (taps.position + t * taps.spacing) * interleaved + q * taps.step;
       for (int i = 0; i < vectors * taps.step; ++i) {
-        strip.points[column][i] = lanes_inside(strip.tap[column] + i * 16, cols.gather.sources);
+        strip.points[column][i] =
+            lanes_inside(strip.tap[column] + i * pitch, cols.gather.sources * interleaved);
       }
     }
   }
@@ -56,10 +71,12 @@ inline PlaneColumns plane_columns(const AxisPlan& cols, int64_t q, int vectors) 
 // What is done with the points of a plane.
 template <class S>
 struct PlaneWork {
-  Compute<S>* taps;  // gather: weights [rows, K]; filter: sums [K, K, vector]
-  Compute<S> bias;   // gather
-  bool add;          // gather: to what the members hold already
-  bool streams;      // gather: results are written past the caches
+  // gather: weights [rows, K], for alternating channels [rows, K, kTapPitch]; filter: sums
+  // [phases, K, K, vector]
+  Compute<S>* taps;
+  const Compute<S>* bias;  // gather: one, or [kTapPitch]
+  bool add;                // gather: to what the members hold already
+  bool streams;            // gather: results are written past the caches
 };
 
 // One strip, going down. Pitches in elements, from row to row.
@@ -121,8 +138,9 @@ struct PlanePhases {
 };
 
 // What a strip is made for: kernels of kRows rows and kColumns columns, the last kOdd of which
-// belong to the odd columns of members; the step from member to member; N vectors.
-template <int kRowTaps, int kColumnTaps, int kOddTaps, int kStepOfMembers, int N>
+// belong to the odd columns of members; the step from member to member; N vectors; whether channels
+// alternate in the lanes.
+template <int kRowTaps, int kColumnTaps, int kOddTaps, int kStepOfMembers, int N, bool kAlternates>
 struct PlaneShape {
   static constexpr int kRows = kRowTaps;
   static constexpr int kColumns = kColumnTaps;
@@ -130,6 +148,10 @@ struct PlaneShape {
   static constexpr int kClasses = kOddTaps > 0 ? 2 : 1;
   static constexpr int kStep = kStepOfMembers;
   static constexpr int kVectors = N;
+  static constexpr bool kInterleaved = kAlternates;
+  static DW_INLINE int64_t pitch(const PlaneColumns& columns) {
+    return kInterleaved ? columns.pitch : 16;
+  }
   using Phases = PlanePhases<kRows, kStep>;
 };
 
@@ -147,9 +169,10 @@ struct PlaneGather {
   Vector<T> bias;
 
   DW_INLINE explicit PlaneGather(const PlaneStrip<S>& strip)
-      : weights(strip.work.taps), bias(broadcast(strip.work.bias)) {
+      : weights(strip.work.taps + strip.columns->taps),
+        bias(lanes_of(strip.work.bias + strip.columns->taps)) {
     if constexpr (kKeeps) {
-      DW_UNROLL for (int t = 0; t < kTaps; ++t) kept[t] = in_register(broadcast(weights[t]));
+      DW_UNROLL for (int t = 0; t < kTaps; ++t) kept[t] = in_register(loaded(t));
     }
     DW_UNROLL for (int i = 0; i < Phases::kSlots; ++i) begin(i);
   }
@@ -160,7 +183,14 @@ struct PlaneGather {
   }
   DW_INLINE Vector<T> weight(int tap) const {
     if constexpr (kKeeps) return kept[tap];
-    return in_register(broadcast(weights[tap]));
+    return in_register(loaded(tap));
+  }
+  DW_INLINE Vector<T> loaded(int tap) const {
+    return lanes_of(weights + tap * (Shape::kInterleaved ? kTapPitch<T> : 1));
+  }
+  static DW_INLINE Vector<T> lanes_of(const T* values) {
+    if constexpr (Shape::kInterleaved) return load(values);
+    return broadcast(*values);
   }
   template <int kSlot>
   DW_INLINE void begin_row(const PlaneStrip<S>&, int64_t) {
@@ -191,7 +221,7 @@ struct PlaneGather {
   }
   static DW_INLINE void put(const PlaneStrip<S>& strip, int i, Vector<T> value, S* to) {
     const uint16_t mask = strip.columns->members[i];
-    to += i * kLanes<T>;
+    to += i * Shape::pitch(*strip.columns);
     if (strip.work.streams) return stream(to, value);
     if (strip.work.add) value += load_masked(to, mask);
     store_masked(to, value, mask);
@@ -218,11 +248,11 @@ struct PlaneFilter {
   template <int kSlot>
   DW_INLINE void begin_row(const PlaneStrip<S>& strip, int64_t r) {
     const S* from = strip.members + r * strip.member_pitch + strip.columns->member;
-    if (strip.members_ahead) fetch_line<N>(from + strip.members_ahead, kLanes<T>);
+    const int64_t pitch = Shape::pitch(*strip.columns);
+    if (strip.members_ahead) fetch_line<N>(from + strip.members_ahead, pitch);
     DW_UNROLL for (int n = 0; n < N; ++n) {
-      grad[kSlot][n] = r < strip.count
-                           ? load_masked(from + n * kLanes<T>, strip.columns->members[n])
-                           : Vector<T>{};
+      grad[kSlot][n] =
+          r < strip.count ? load_masked(from + n * pitch, strip.columns->members[n]) : Vector<T>{};
     }
   }
   template <int kPhase>
@@ -238,7 +268,7 @@ struct PlaneFilter {
   DW_INLINE void end_row(const PlaneStrip<S>&, int64_t) {}
   DW_INLINE void finish(const PlaneStrip<S>& strip) {
     DW_UNROLL for (int t = 0; t < kTaps; ++t) {
-      T* total = strip.work.taps + t * kLanes<T>;
+      T* total = strip.work.taps + strip.columns->taps + t * kLanes<T>;
       store(total, load(total) + sum[t]);
     }
   }
@@ -282,7 +312,9 @@ struct PlaneStripOf {
     if constexpr (Phases::meets(kPhase, 0)) {
       work.template begin_row<Phases::slot(kPhase, 0)>(strip, i / kStep);
     }
-    if (strip.ahead) fetch_line<N * kStep>(x + strip.ahead + strip.columns->tap[0], kLanes<T>);
+    if (strip.ahead) {
+      fetch_line<N * kStep>(x + strip.ahead + strip.columns->tap[0], Shape::pitch(*strip.columns));
+    }
     if (i + strip.at >= 0 && i + strip.at < strip.points) multiply<kPhase>(work, strip, x);
     if constexpr (Phases::meets(kPhase, kLast)) {
       if (i >= kLast) {
@@ -299,7 +331,8 @@ struct PlaneStripOf {
       const S* first = x + columns.tap[t];
       DW_UNROLL for (int n = 0; n < N; ++n) {
         if constexpr (kStep == 1) {
-          point[0][n] = in_register(load_masked(first + n * kLanes<T>, columns.points[t][n]));
+          point[0][n] =
+              in_register(load_masked(first + n * Shape::pitch(columns), columns.points[t][n]));
         } else {  // the even ones belong to this tap, the odd ones to the next
           const S* pair = first + 2 * n * kLanes<T>;
           const Vector<T> low = load_masked(pair, columns.points[t][2 * n]);
@@ -333,19 +366,23 @@ constexpr int plane_vectors(int64_t columns, bool two_classes) {
   return columns == 3 ? 4 : !kIsGather<Work> ? 1 : columns == 5 ? 3 : 2;
 }
 
-template <template <class, class> class Work, int kRows, int kColumns, int kOdd, int kStep, class S>
+template <template <class, class> class Work, int kRows, int kColumns, int kOdd, int kStep, class S,
+          bool kAlternates = false>
 RunPlaneStrip<S> plane_strip_of(int vectors) {
   constexpr int kMost = plane_vectors<Work>(kColumns, kOdd > 0);
   if constexpr (kMost > 3) {
-    if (vectors > 3) return PlaneStripOf<Work, PlaneShape<kRows, kColumns, kOdd, kStep, 4>, S>::run;
+    if (vectors > 3)
+      return PlaneStripOf<Work, PlaneShape<kRows, kColumns, kOdd, kStep, 4, kAlternates>, S>::run;
   }
   if constexpr (kMost > 2) {
-    if (vectors > 2) return PlaneStripOf<Work, PlaneShape<kRows, kColumns, kOdd, kStep, 3>, S>::run;
+    if (vectors > 2)
+      return PlaneStripOf<Work, PlaneShape<kRows, kColumns, kOdd, kStep, 3, kAlternates>, S>::run;
   }
   if constexpr (kMost > 1) {
-    if (vectors > 1) return PlaneStripOf<Work, PlaneShape<kRows, kColumns, kOdd, kStep, 2>, S>::run;
+    if (vectors > 1)
+      return PlaneStripOf<Work, PlaneShape<kRows, kColumns, kOdd, kStep, 2, kAlternates>, S>::run;
   }
-  return PlaneStripOf<Work, PlaneShape<kRows, kColumns, kOdd, kStep, 1>, S>::run;
+  return PlaneStripOf<Work, PlaneShape<kRows, kColumns, kOdd, kStep, 1, kAlternates>, S>::run;
 }
 
 // Of one of two classes of rows.
@@ -360,9 +397,21 @@ RunPlaneStrip<S> plane_strip_of_class(int64_t rows, int64_t odd, int vectors) {
                       : plane_strip_of<PlaneGather, kHalf + 1, kColumns, kHalf + 1, 1, S>(vectors);
 }
 
+// Of NHWC memory.
 template <template <class, class> class Work, class S>
-RunPlaneStrip<S> plane_strip_of(const TapClass& rows, const AxisPlan& cols, int vectors) {
+RunPlaneStrip<S> interleaved_strip_of(int64_t taps, int vectors) {
+  if constexpr (kIsGather<Work>) {
+    if (taps == 7) return plane_strip_of<Work, 7, 7, 0, 1, S, true>(vectors);
+  }
+  return taps == 3 ? plane_strip_of<Work, 3, 3, 0, 1, S, true>(vectors)
+                   : plane_strip_of<Work, 5, 5, 0, 1, S, true>(vectors);
+}
+
+template <template <class, class> class Work, class S>
+RunPlaneStrip<S> plane_strip_of(const TapClass& rows, const AxisPlan& cols, bool interleaved,
+                                int vectors) {
   const int64_t taps = cols.axis.kernel;
+  if (interleaved) return interleaved_strip_of<Work, S>(taps, vectors);
   if constexpr (kIsGather<Work>) {
     if (cols.class_count == 2) {
       const int64_t odd = cols.classes[1].taps;
@@ -392,6 +441,8 @@ struct PlaneStrips {
     const RunPlaneStrip<S>* run;  // [count]
   };
   const Plan& plan;
+  const int64_t pixel;     // values of a column
+  const int64_t phases;    // of the channels
   int64_t count;           // of strips side by side
   PlaneColumns* columns;   // [count]
   RunPlaneStrip<S>* runs;  // [classes of rows, count]
@@ -399,23 +450,48 @@ struct PlaneStrips {
   int64_t spot_count = 0;
   Range rows = {0, 0};
 
-  PlaneStrips(const Plan& any_plan, Carver& carver) : plan(any_plan) {
+  PlaneStrips(const Plan& any_plan, Carver& carver)
+      : plan(any_plan), pixel(plan.interleaved), phases(plan.phases(kLanes<T>)) {
     const AxisPlan& cols = plan.cols;
-    const int64_t vectors = ceil_div(cols.classes[0].members, kLanes<T>);
-    count = ceil_div(vectors, plane_vectors<Work>(cols.axis.kernel, cols.class_count == 2));
+    count = 0;
+    for_each_strip([&](int64_t, int64_t) { ++count; });
     columns = carver.take<PlaneColumns>(count);
     runs = carver.take<RunPlaneStrip<S>>(plan.rows.class_count * count);
     spots =
         carver.take<Spot>(ceil_div(plan.rows.block, plan.block_members) * plan.rows.most_sweeps());
     if (carver.memory == nullptr) return;
-    for (int64_t i = 0, begin = 0; i < count; ++i) {
-      const int width = static_cast<int>(ceil_div(vectors - begin, count - i));
-      columns[i] = plane_columns(cols, begin * kLanes<T>, width);
+    int64_t i = 0;
+    for_each_strip([&](int64_t vector, int64_t width) {
+      const int n = static_cast<int>(width);
+      columns[i] = plane_columns(cols, pixel, vector * kLanes<T>, n, phases * kLanes<T>);
+      columns[i].taps = taps_of(vector % phases);
       for (int64_t r = 0; r < plan.rows.class_count; ++r) {
-        runs[r * count + i] = plane_strip_of<Work, S>(plan.rows.classes[r], cols, width);
+        runs[r * count + i] = plane_strip_of<Work, S>(plan.rows.classes[r], cols, pixel > 1, n);
       }
-      begin += width;
+      ++i;
+    });
+  }
+
+  // Calls visit(first vector, vectors). Strips of neighbouring phases follow each other: they meet
+  // the same memory lines.
+  template <class Visit>
+  void for_each_strip(const Visit& visit) const {
+    const AxisPlan& cols = plan.cols;
+    const int64_t vectors = ceil_div(cols.classes[0].members * pixel, kLanes<T>);
+    const int64_t most = plane_vectors<Work>(cols.axis.kernel, cols.class_count == 2);
+    int64_t left = ceil_div(vectors, phases);
+    for (int64_t groups = ceil_div(left, most), begin = 0; groups > 0; --groups) {
+      const int64_t width = ceil_div(left, groups);
+      for (int64_t first = begin; first < min64(begin + phases, vectors); ++first) {
+        visit(first, min64(width, ceil_div(vectors - first, phases)));
+      }
+      begin += width * phases;
+      left -= width;
     }
+  }
+  int64_t taps_of(int64_t phase) const {
+    return kIsGather<Work> ? phase * kLanes<T> % pixel
+                           : phase * (plan.problem.taps() + 1) * kLanes<T>;
   }
 
   // Before the planes of a share: blocks of rows that level 1 holds, one after the other.
@@ -435,8 +511,8 @@ struct PlaneStrips {
   }
 
   void add(const Sweep& sweep, int64_t taps, const RunPlaneStrip<S>* run) {
-    const int64_t width = plan.cols.gather.sources;
-    const int64_t results = plan.cols.gather.destinations;
+    const int64_t width = plan.cols.gather.sources * pixel;
+    const int64_t results = plan.cols.gather.destinations * pixel;
     Spot& spot = spots[spot_count++];
     spot = {sweep.origin * width, sweep.first * results, taps, {}, run};
     spot.strip.point_pitch = sweep.spacing * width;
@@ -444,7 +520,7 @@ struct PlaneStrips {
     spot.strip.points = sweep.points;
     spot.strip.member_pitch = sweep.pitch * results;
     spot.strip.count = sweep.members;
-    if (plan.fetches && !kIsGather<Work>) {  // the block after this one
+    if (plan.fetches && (!kIsGather<Work> || pixel > 1)) {  // the block after this one
       spot.strip.ahead = sweep.members * sweep.step * spot.strip.point_pitch;
       spot.strip.members_ahead = sweep.members * spot.strip.member_pitch;
     }

@@ -33,7 +33,7 @@ struct TileRow {
   const TileLine<T>* lines;
   int64_t line_count;
   int64_t lanes;        // of a line, one vector at the least
-  bool same_taps;       // one vector of weights (and bias) for all lanes
+  int64_t tap_period;   // weights (and bias) repeat after so many lanes; 0: each lane has its own
   bool add;             // gather: to what the members hold already
   const T* bias;        // gather: [lanes] or null
   bool streams;         // gather: results are written past the caches
@@ -42,6 +42,13 @@ struct TileRow {
   int64_t ahead_pitch;  // elements
   const T* members_ahead;  // filter: the next row's where they are to be fetched, or null
 };
+
+// Where the weights or sums of `lane` stand.
+template <class T>
+DW_INLINE int64_t tap_lane_of(const TileRow<T>& row, int64_t lane) {
+  if (row.tap_period == 0) return lane;
+  return static_cast<uint32_t>(lane) % static_cast<uint32_t>(row.tap_period);
+}
 
 // What all tiles of a sweep have in common. Pitches in elements.
 struct TileSweep {
@@ -273,7 +280,7 @@ struct GatherTile {
     const TileSweep sweep = *spot.sweep;
     for (int64_t v = 0; v * kLanes<T> < row.lanes; ++v) {
       const int64_t lane = first_lane<T>(v, row.lanes);
-      const int64_t tap_lane = row.same_taps ? 0 : lane;
+      const int64_t tap_lane = tap_lane_of(row, lane);
       Vector<T> sum[N];
       DW_UNROLL for (int p = 0; p < N; ++p) sum[p] = Vector<T>{};
       fetch_ahead<kStep, N>(row, spot, lane);
@@ -339,7 +346,7 @@ struct FilterTile {
     const TileSweep sweep = *spot.sweep;
     for (int64_t v = 0; v * kLanes<T> < row.lanes; ++v) {
       const int64_t lane = first_lane<T>(v, row.lanes);
-      const int64_t tap_lane = row.same_taps ? 0 : v * kLanes<T>;
+      const int64_t tap_lane = tap_lane_of(row, v * kLanes<T>);
       Vector<T> grad[N];
       const T* member = row.members + spot.member + lane;
       DW_UNROLL for (int p = 0; p < N; ++p) grad[p] = load(member + p * sweep.member_pitch);

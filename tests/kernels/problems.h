@@ -317,11 +317,11 @@ Problem random_problem(Kind kind) {
   } else if (kind == Kind::kPlanes) {  // as wide as vectors, square kernels of odd sizes
     const int64_t stride = pick(1, 2);
     const int64_t kernel = 3 + 2 * pick(0, 2);
-    p.channels_last = false;
-    p.channels = pick(1, 40);
+    p.channels_last = pick(0, 2) == 0;  // few channels are taken for a plane
+    p.channels = p.channels_last ? pick(2, 16) : pick(1, 40);
     p.multiplier = pick(0, 2) ? 1 : pick(2, 4);
     p.rows = plane_axis(kernel, stride, 40);
-    p.cols = plane_axis(kernel, stride, 150);
+    p.cols = plane_axis(kernel, stride, p.channels_last ? 60 : 150);
     if (pick(0, 2) == 0) {  // rows of whole memory lines: results may go past the caches
       const int64_t reach = (kernel - 1) * p.cols.dilation;
       p.dtype = DataType::kFloat32;
@@ -333,7 +333,7 @@ Problem random_problem(Kind kind) {
     p.channels = counts[pick(0, 10)];
     const int64_t most = p.channels > 100 ? 10 : 40;
     p.rows = usual_axis(most);
-    p.cols = usual_axis(most);
+    p.cols = usual_axis(pick(0, 7) ? most : 1);
     if (p.channels > 100) p.multiplier = 1;
   }
   return p;
