@@ -151,6 +151,17 @@ def test_a_target_of_which_layers_are_missing_is_not_met() -> None:
     assert found.endswith("not measured: 10x10 k3, batch 1")
 
 
+def test_a_target_without_any_time_is_not_met() -> None:
+    rows = [r for r in just_met() if layer_of(r) == SMALL and r["pass"] != "backward"]
+    lost = ", large layers: no times; not measured: 100x100 k3, batch 10"
+    both = ": no times; not measured: 100x100 k3, batch 10, 10x10 k3, batch 1"
+    assert [text for text in missed(rows) if "no times" in text] == [
+        *(f"nhwc f32 {pass_}{lost}" for pass_ in ("forward", "input grad", "filter grad")),
+        f"nhwc f32 forward + backward{both}",
+    ]
+    assert len(missed(rows, (SMALL,))) == 1  # no target of large layers without one
+
+
 def test_filters_larger_than_5_are_compared_with_torch_alone() -> None:
     slow = Layer(100, 100, 7, 1, 1, 1, 10)
     rows = [*just_met(), *(row(slow, p, 99.0, 10.0, nchw=999.0) for p in PASSES)]

@@ -122,6 +122,12 @@ def _missing(
     return f"; not measured: {', '.join(names)}" if names else ""
 
 
+def _nothing(title: str, missing: str) -> Iterator[Verdict]:
+    """A target of which no time is there: missed, unless no layer has a part in it."""
+    if missing:
+        yield Verdict(False, f"{title}: no times{missing}")
+
+
 def _large(layer: Layer, dtype: str) -> bool:
     return layer.kernel in KERNELS and is_large(layer, dtype)
 
@@ -138,13 +144,14 @@ def _share(
     rows: Sequence[Row], layers: Sequence[Layer], copies: Copies, pass_: str, title: str
 ) -> Iterator[Verdict]:
     chosen = [r for r in rows if r["pass"] == pass_ and _large(layer_of(r), r["dtype"])]
+    missing = _missing(rows, layers, [pass_], _large)
     if not chosen:
+        yield from _nothing(f"{title} {pass_}, large layers", missing)
         return
     shares = [(copies.share(row), row) for row in chosen]
     mean = statistics.geometric_mean([share for share, _ in shares])
     worst, row = min(shares, key=lambda each: each[0])
     target = SMALLEST_SHARE[pass_]
-    missing = _missing(rows, layers, [pass_], _large)
     yield Verdict(
         worst >= target and not missing,
         f"{title} {pass_}, large layers: share of a copy: geomean {mean:.0%}, worst {worst:.0%} "
@@ -160,11 +167,12 @@ def _small(
         for row in rows
         if row["pass"] in SMALLEST_SHARE and _not_large(layer_of(row), row["dtype"])
     ]
+    missing = _missing(rows, layers, list(SMALLEST_SHARE), _not_large)
     if not chosen:
+        yield from _nothing(f"{title} smaller layers", missing)
         return
     beyond = [(row["us"] - row["bytes"] / copies.best, row) for row in chosen]
     worst, row = max(beyond, key=lambda each: each[0])
-    missing = _missing(rows, layers, list(SMALLEST_SHARE), _not_large)
     yield Verdict(
         worst <= LAUNCH_US and not missing,
         f"{title} smaller layers: beyond moving their bytes at {copies.best / 1e6:.2f} TB/s: worst "
@@ -201,12 +209,13 @@ def _ratio(
     rows: Sequence[Row], layers: Sequence[Layer], passes: tuple[str, ...], title: str
 ) -> Iterator[Verdict]:
     found = ratios(rows, passes)
+    missing = _missing(rows, layers, passes, _any)
     if not found:
+        yield from _nothing(f"{title} {' + '.join(passes)}", missing)
         return
     mean = statistics.geometric_mean([ratio for ratio, _, _ in found])
     worst, layer, peer = min(found, key=lambda each: each[0])
     target = SMALLEST_MEAN[passes]
-    missing = _missing(rows, layers, passes, _any)
     yield Verdict(
         mean >= target and worst >= SMALLEST_RATIO and not missing,
         f"{title} {' + '.join(passes)}: times the faster torch's speed: geomean {mean:.2f}x "
