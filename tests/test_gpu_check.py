@@ -954,9 +954,16 @@ def test_the_command_builds_for_the_present_gpu_and_checks(
     run = run_within([str(ROOT / "tools" / "gpu_check"), "--no-bench"], 60, **names)
     assert run.status == 0, run.output
     build, check = log.read_text().splitlines()
-    assert build.startswith("1 9.0: setup.py -q build_ext --inplace --build-temp ")
+    assert build.startswith("1 9.0: tools/gpu/build.py -q build_ext --inplace --build-temp ")
     assert build.endswith("--force") is bool(built_for_another)
     words = check.split()
     assert words[-4:-2] == ["tools/gpu_check.py", "--started"]
     assert words[-2].isdigit()
     assert words[-1] == "--no-bench"
+
+
+def test_the_build_reads_no_metadata_that_an_older_setuptools_refuses() -> None:
+    command = [sys.executable, str(ROOT / "tools" / "gpu" / "build.py"), "-q", "--name"]
+    run = run_within(command, 60, TFCOMPAT_DW_CUDA="0")
+    assert run.status == 0, run.output
+    assert "tfcompat-dw" not in run.output  # the name is in pyproject.toml alone

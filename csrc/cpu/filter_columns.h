@@ -156,7 +156,7 @@ struct ColumnFilter {
     });
   }
 
-  // Every step-th of the sums of a tap.
+  // Every step-th of the sums, from those of a copy's first tap on.
   struct Lanes {
     int64_t begin;
     int64_t end;

@@ -42,12 +42,7 @@ struct PlanesFilter {
                                  : (channels.end - channels.begin) * (copies.end - copies.begin);
       zero(sums, planes * (taps + 1) * kWidth);
       add_all(units, chunk, copies);
-      const T* sum = interleaved ? folded : sums;
-      if (interleaved) {
-        fold_phases();
-      } else {
-        sums_of_lanes(sums, planes * (taps + 1), sums);
-      }
+      const T* sum = fold(planes);
       for_each_lane(channels, copies, [&](int64_t lane) {
         write_sums(sum, partial + lane);
         if (call.filter_gradient && !all_finite(sum, taps)) {
@@ -58,8 +53,13 @@ struct PlanesFilter {
     }
   }
 
-  // Lane i of phase v is of channel v * kWidth + i, modulo the channels.
-  void fold_phases() const {
+  // The sums of all lanes, [planes or channels, taps + 1]. Where channels alternate, lane i of
+  // phase v is of channel v * kWidth + i, modulo the channels.
+  const T* fold(int64_t planes) const {
+    if (!interleaved) {
+      sums_of_lanes(sums, planes * (taps + 1), sums);
+      return sums;
+    }
     const int64_t channels = call.plan.interleaved;
     zero(folded, channels * (taps + 1));
     for (int64_t tap = 0; tap <= taps; ++tap) {
@@ -71,6 +71,7 @@ struct PlanesFilter {
         }
       }
     }
+    return folded;
   }
 
   // Calls visit(output channel).

@@ -151,8 +151,8 @@ struct LineForm {
   }
 };
 
-// What a vector holds: adjacent channels; adjacent columns, packed into lines (lines.h); or columns
-// of NCHW planes where they lie (plane_strips.h).
+// What a vector holds: adjacent channels; or adjacent columns, packed into lines (lines.h) or where
+// they lie (plane_strips.h). Channels may alternate in those: NHWC memory of few.
 enum class Form { kChannels, kColumns, kPlanes };
 
 // All that follows from the problem, and from whether its filter is finite. A share of the work is
@@ -174,7 +174,7 @@ struct Plan {
   bool row_pairs;       // whether neighbouring destination rows are computed together
   bool strips;          // strips (strips.h) instead of tiles
   bool own_form;        // strips: of the tensors as they are
-  int64_t interleaved;  // vectors of columns: channels that alternate in NHWC memory, or 1
+  int64_t interleaved;  // vectors of columns: output channels that alternate (NHWC), or 1
   // packed lines (lines.h)
   const LineForm* forms;  // [column blocks]
   int64_t most_lanes;     // of them

@@ -10,7 +10,6 @@
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "cpu.h"
@@ -157,18 +156,23 @@ struct Layout {
     if (finite && suits_plane_strips(plan, vector, gathers)) {
       plan.form = Form::kPlanes;
       plan_planes(plan);
-    } else {
-      if (suits_columns(problem, vector, finite)) {
-        plan.form = Form::kColumns;
-        // vectors that are added to others must not overlap
-        plan_columns(plan, vector, gathers && !plan.sums_copies, forms);
-        if (plan.packs || !problem.channels_last) return;
-      }
-      plan.form = Form::kChannels;
+    } else if (!suits_columns(problem, vector, finite) || !planned_columns(vector, gathers)) {
       plan_channels(plan, vector, gathers);
     }
   }
   Layout(const Layout&) = delete;
+
+ private:
+  // False where lines of NHWC pixels would be out of proportion. The plan is as before then.
+  bool planned_columns(int64_t vector, bool gathers) {
+    Plan columns = plan;
+    columns.form = Form::kColumns;
+    // vectors that are added to others must not overlap
+    plan_columns(columns, vector, gathers && !plan.sums_copies, forms);
+    if (!columns.packs && plan.problem.channels_last) return false;
+    plan = columns;
+    return true;
+  }
 };
 
 // The same problem as the kernels like it best. With one channel on both sides the two memory
@@ -196,10 +200,8 @@ struct BetterProblem {
   const void* filter(const void* any, Memory& memory) const {
     if (columns == 1) return any;
     memory = allocate(problem.taps() * tap_bytes());
-    for (int64_t i = 0; i < problem.taps(); ++i) {
-      std::memcpy(at(memory.get(), i), at(const_cast<void*>(any), i * columns + column),
-                  tap_bytes());
-    }
+    const char* met = static_cast<const char*>(any) + column * tap_bytes();
+    copy_taps(met, columns, static_cast<char*>(memory.get()), 1);
     return memory.get();
   }
   // Where to put the gradient of that, and how to make the whole one's of it.
@@ -211,15 +213,18 @@ struct BetterProblem {
   void finish_gradient(const void* part, void* whole) const {
     if (part == whole) return;
     std::memset(whole, 0, problem.taps() * columns * tap_bytes());
-    for (int64_t i = 0; i < problem.taps(); ++i) {
-      std::memcpy(at(whole, i * columns + column), at(const_cast<void*>(part), i), tap_bytes());
-    }
+    char* met = static_cast<char*>(whole) + column * tap_bytes();
+    copy_taps(static_cast<const char*>(part), 1, met, columns);
   }
 
  private:
   size_t tap_bytes() const { return problem.lanes() * storage_bytes(problem); }
-  void* at(void* filter, int64_t tap) const {
-    return static_cast<char*>(filter) + tap * tap_bytes();
+  // Pitches in taps.
+  void copy_taps(const char* from, int64_t from_pitch, char* to, int64_t to_pitch) const {
+    for (int64_t i = 0; i < problem.taps(); ++i) {
+      std::memcpy(to + i * to_pitch * tap_bytes(), from + i * from_pitch * tap_bytes(),
+                  tap_bytes());
+    }
   }
 };
 
@@ -254,8 +259,8 @@ struct Pass {
   }
 };
 
-// A filter and a bias in the compute type. Padding may meet a filter that is finite; where none
-// does, nobody asks.
+// A filter and a bias in the compute type. Padding may be multiplied with a filter that is finite;
+// vectors of NHWC channels never do, so for those it is not asked.
 struct Operands {
   Memory filter_memory;
   Memory bias_memory;

@@ -15,7 +15,7 @@ DW_INLINE void zero(T* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = T{0};
 }
 
-// to[i] = from[i % period] for i in [0, count).
+// to[i] = from[i % period] for i in [0, count), a period at the least.
 template <class T>
 void repeat(const T* from, int64_t period, int64_t count, T* to) {
   for (int64_t i = 0; i < period; ++i) to[i] = from[i];
@@ -65,9 +65,10 @@ DW_INLINE Vector<Compute<S>> load_every(const S* p, Range valid) {
   };
   if constexpr (kStep == 1) return part(0);
   const Index<T> at = kStep * lane_numbers<T>();
-  Vector<T> found = permute(part(0), part(1), at);
-  DW_UNROLL for (int v = 2; v < kStep; v += 2) {
-    found = at < v * kWidth ? found : permute(part(v), part(v + 1), at - v * kWidth);
+  Vector<T> found{};
+  DW_UNROLL for (int v = 0; v < kStep; v += 2) {
+    const Index<T> lane = (at - v * kWidth) & (2 * kWidth - 1);
+    found = at < v * kWidth ? found : permute(part(v), part(v + 1), lane);
   }
   return found;
 }
@@ -144,7 +145,7 @@ DW_INLINE Index<T> channels_of_lanes(int64_t channels, int64_t multiplier) {
 }
 
 // Pixels of `channels` values, `stride` apart, as pixels of `lanes` values, fewer than a vector:
-// those in `valid`, 0 for others in [0, count). Up to a vector more is written.
+// those in `valid`, 0 for others in [0, count). Behind them up to a vector of anything is written.
 template <class S>
 DW_INLINE void pack_pixels(const S* from, int64_t stride, int64_t channels, Range valid,
                            int64_t count, int64_t lanes, Compute<S>* to) {
@@ -215,7 +216,8 @@ DW_INLINE LineBlock<Compute<S>> pack_block(const Sweep& rows, int64_t columns, c
   const int64_t end = rows.at + (rows.members - 1) * rows.step + rows.taps;
   LineBlock<T> block = {lines, form.phases * form.pitch, {max64(0, rows.at), 0}};
   block.points.end = max64(block.points.begin, min64(rows.points, end));
-  const int64_t written = (count - 1) * form.width + ceil_div(form.width, kLanes<T>) * kLanes<T>;
+  const int64_t last = as_it_is ? ceil_div(form.width, kLanes<T>) * kLanes<T> : form.width;
+  const int64_t written = (count - 1) * form.width + last;
   for (int64_t phase = 0; phase < form.phases; ++phase) {
     const int64_t first = form.begin + phase * form.spacing % form.step;
     const int64_t width = form.width / form.interleaved;

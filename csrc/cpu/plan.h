@@ -380,9 +380,9 @@ inline bool suits_planes(const AxisPlan& axis, bool gathers) {
          even.spacing == 1 && odd.spacing == 1;
 }
 
-// Whether planes fill enough of the lanes of their rows' vectors, measured against packing a few of
-// them into lines, which costs twice as much, and against transposing them: 14 columns of 16, 33 of
-// 48; beyond the caches, where that costs most, 17 of 32.
+// Whether planes fill enough of the lanes of their rows' vectors. Few channels would be packed into
+// lines otherwise: 5 columns of 16 are enough. Others would be transposed: 14 columns of 16, 33 of
+// 48; beyond the caches, where that costs most, 17 of 32. (All measured.)
 inline bool fills_lanes(const Plan& plan, int64_t vector) {
   const int64_t members = plan.cols.classes[0].members * plan.interleaved;
   const int64_t percent = members * 100 / round_up(members, vector);
@@ -390,9 +390,9 @@ inline bool fills_lanes(const Plan& plan, int64_t vector) {
   return percent >= (plan.far ? 50 : members <= vector ? 85 : 65);
 }
 
-// Whether plane strips can be had, and pay: float32 arithmetic and the registers of AVX-512, planes
-// that fill most lanes and are not so wide that columns should be shared out; or pixels of fewer
-// channels than a vector, at a stride of one.
+// Whether plane strips can be had, and pay: float32 arithmetic and the registers of AVX-512, rows
+// that fill enough lanes and are not so wide that columns should be shared out; of NHWC memory
+// those of fewer channels than a vector, at a stride of one.
 inline bool suits_plane_strips(const Plan& plan, int64_t vector, bool gathers) {
   constexpr int64_t kMostSweeps = 64;
   const Problem& problem = plan.problem;
@@ -423,7 +423,8 @@ inline void plan_planes(Plan& plan) {
   AxisPlan& rows = plan.rows;
   const Gather& across = plan.cols.gather;
   const int64_t parts = rows.classes[0].parts;
-  if (problem.channels_last) {  // tall: neighbouring strips share lines, and hardly any rows
+  // Strips that follow each other meet the same memory lines, so level 1 need not hold a block.
+  if (problem.channels_last) {
     plan.chunk = problem.channels;
     rows.block = shared_block(rows.gather.destinations, problem.batch, 2 * kBlockRows * parts);
     plan.block_members = rows.block;

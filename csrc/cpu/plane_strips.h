@@ -1,7 +1,7 @@
-// Plane strips: NCHW memory where it lies, for kernels of 3 x 3 and 5 x 5 at steps of one and two
-// and of 7 x 7 at a step of one (not its filter gradient). A strip is N neighbouring vectors of
-// columns of one plane, from the first row of a block to its last. No include guard: see
-// each_isa.h.
+// Plane strips: memory where it lies, NCHW or NHWC of few channels, for kernels of 3 x 3 and 5 x 5
+// at steps of one and two and of 7 x 7 at a step of one (not its filter gradient). A strip is N
+// neighbouring vectors of columns of one plane, from the first row of a block to its last. No
+// include guard: see each_isa.h.
 //
 // NHWC memory of few channels is taken for one plane, whose columns are the values of a row: taps
 // are a pixel apart, and each lane has its channel's weights. Vectors that begin with the same

@@ -1,7 +1,7 @@
 // The register tiles of all kernels: N neighbouring members of a sweep (kernels.h) of one axis, one
-// vector of the memory order's fast axis; the taps of the other axis are a list of lines. In NHWC
-// members are columns, lanes are channels and each kernel row is a line. In NCHW members are rows,
-// lanes are columns and each kernel column is a line. No include guard: see each_isa.h.
+// vector of the memory order's fast axis; the taps of the other axis are a list of lines. In
+// vectors of channels members are columns and each kernel row is a line. In vectors of columns
+// members are rows and each kernel column is a line. No include guard: see each_isa.h.
 //
 // A group of G taps and N members meet in (N - 1) * step + G points of the source. Each point is
 // loaded once and multiplied into every pair of tap and member that it belongs to: 3 taps and 7
@@ -23,7 +23,7 @@ DW_INLINE int64_t first_lane(int64_t v, int64_t count) {
 template <class T>
 struct TileLine {
   const T* source;  // [points, lanes]
-  T* taps;          // [taps of the swept axis, lanes]; weights are only read
+  T* taps;          // [taps of the swept axis, lanes or as tap_period says]; weights are only read
 };
 
 // What all tiles of a row of tiles have in common.
@@ -32,10 +32,12 @@ struct TileRow {
   T* members;  // where they begin: the results (gather) or the output gradients (filter)
   const TileLine<T>* lines;
   int64_t line_count;
-  int64_t lanes;        // of a line, one vector at the least
-  int64_t tap_period;   // weights (and bias) repeat after so many lanes; 0: each lane has its own
+  int64_t lanes;  // of a line, one vector at the least
+  // Weights (and bias) repeat after so many lanes, and are there for all vectors that begin among
+  // the first period; sums after so many, whole vectors. 0: each lane has its own.
+  int64_t tap_period;
   bool add;             // gather: to what the members hold already
-  const T* bias;        // gather: [lanes] or null
+  const T* bias;        // gather: as weights, or null
   bool streams;         // gather: results are written past the caches
   const T* ahead;       // the first of the source lines that the next row of tiles will need anew
   int64_t ahead_lines;  // how many of them to fetch into the caches: 0 to 2
@@ -43,7 +45,7 @@ struct TileRow {
   const T* members_ahead;  // filter: the next row's where they are to be fetched, or null
 };
 
-// Where the weights or sums of `lane` stand.
+// Where the weights or sums of `lane` stand. A line that repeats has fewer than 2^32 lanes.
 template <class T>
 DW_INLINE int64_t tap_lane_of(const TileRow<T>& row, int64_t lane) {
   if (row.tap_period == 0) return lane;

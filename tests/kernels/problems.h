@@ -311,6 +311,15 @@ Problem random_problem(Kind kind) {
     if (pick(0, 1)) p.rows = extreme_axis();
     p.cols = extreme_axis();
     if (p.rows.output * p.cols.output > 20000) p.rows = {1, 1, 1, 1, 1, 0};
+    if (pick(0, 2) == 0) {  // lines of mostly padding, and rows that strips take
+      p.channels_last = true;
+      p.multiplier = pick(5, 8);
+      p.channels = 1;
+      p.rows = plane_axis(3, 1, 12);
+      const int64_t dilation = pick(500, 1000);
+      p.cols = {pick(100, 400), 0, 3, 1, dilation, dilation + pick(0, 800)};
+      p.cols.output = output_size(p.cols, p.cols.pad);
+    }
   } else if (kind == Kind::kCopies) {
     p.channels = pick(1, 2);
     p.multiplier = pick(6, 300);
