@@ -25,7 +25,7 @@ struct ColumnFilter {
 
   ColumnFilter(const FilterCall& filter_call, void* memory)
       : call(filter_call),
-        tap_period(call.plan.interleaved > 1 ? call.plan.phases(kWidth) * kWidth
+        tap_period(call.plan.interleaved > 1 ? call.plan.starts(kWidth) * kWidth
                    : call.plan.chunk == 1    ? kWidth
                                              : 0),
         tap_pitch(tap_period > 0 ? tap_period : call.plan.most_lanes) {

@@ -11,24 +11,24 @@ struct PlanesFilter {
   static constexpr int64_t kCopies = 8;  // output channels of an input channel at a time
   const FilterCall& call;
   const int64_t taps;
-  const bool interleaved;  // NHWC
+  const bool nhwc;  // channels alternate
   PlaneStrips<PlaneFilter, S> strips;
-  // [channels of a chunk, copies, taps + 1, vector], or [phases, taps + 1, vector]; the last of a
+  // [channels of a chunk, copies, taps + 1, vector], or [starts, taps + 1, vector]; the last of a
   // lane is its bias
   T* sums;
-  T* folded;  // [channels, taps + 1]: the sums of all phases
+  T* folded;  // [channels, taps + 1]: of all starts together
   int64_t bytes;
 
   PlanesFilter(const FilterCall& filter_call, Carver carver)
       : call(filter_call),
         taps(call.plan.problem.taps()),
-        interleaved(call.plan.interleaved > 1),
+        nhwc(call.plan.interleaved > 1),
         strips(call.plan, carver),
-        sums(carver.take<T>((interleaved
-                                 ? strips.phases
+        sums(
+            carver.take<T>((nhwc ? strips.starts
                                  : call.plan.chunk * min64(kCopies, call.plan.problem.multiplier)) *
-                            (taps + 1) * kWidth)),
-        folded(carver.take<T>(interleaved ? call.plan.interleaved * (taps + 1) : 0)),
+                           (taps + 1) * kWidth)),
+        folded(carver.take<T>(nhwc ? call.plan.interleaved * (taps + 1) : 0)),
         bytes(carver.used) {}
 
   // Units [begin, end) of one chunk, into one partial result [taps + 1, lanes].
@@ -37,9 +37,8 @@ struct PlanesFilter {
     for (int64_t m = 0; m < multiplier; m += kCopies) {
       const Range copies = {m, min64(m + kCopies, multiplier)};
       const Range channels = share_of(call.plan, units.begin, chunk).channels;
-      const int64_t planes = interleaved
-                                 ? strips.phases
-                                 : (channels.end - channels.begin) * (copies.end - copies.begin);
+      const int64_t planes =
+          nhwc ? strips.starts : (channels.end - channels.begin) * (copies.end - copies.begin);
       zero(sums, planes * (taps + 1) * kWidth);
       add_all(units, chunk, copies);
       const T* sum = fold(planes);
@@ -54,16 +53,16 @@ struct PlanesFilter {
   }
 
   // The sums of all lanes, [planes or channels, taps + 1]. Where channels alternate, lane i of
-  // phase v is of channel v * kWidth + i, modulo the channels.
+  // start v is of channel v * kWidth + i, modulo the channels.
   const T* fold(int64_t planes) const {
-    if (!interleaved) {
+    if (!nhwc) {
       sums_of_lanes(sums, planes * (taps + 1), sums);
       return sums;
     }
     const int64_t channels = call.plan.interleaved;
     zero(folded, channels * (taps + 1));
     for (int64_t tap = 0; tap <= taps; ++tap) {
-      for (int64_t v = 0, c = 0; v < strips.phases; ++v) {
+      for (int64_t v = 0, c = 0; v < strips.starts; ++v) {
         const T* lanes = sums + (v * (taps + 1) + tap) * kWidth;
         for (int i = 0; i < kWidth; ++i) {
           folded[c * (taps + 1) + tap] += lanes[i];
@@ -88,7 +87,7 @@ struct PlanesFilter {
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
       const Share share = share_of(call.plan, unit, chunk);
       strips.begin(share);
-      if (interleaved) {
+      if (nhwc) {
         add_plane(share, 0, sums);
         continue;
       }
@@ -126,7 +125,7 @@ struct PlanesFilter {
   void add_bias(const Share& share, const S* grad, T* total) const {
     const int64_t columns = call.plan.problem.cols.output * call.plan.interleaved;
     add_line(grad + share.rows.begin * columns, (share.rows.end - share.rows.begin) * columns,
-             total, strips.phases * kWidth, (taps + 1) * kWidth);
+             total, strips.starts * kWidth, (taps + 1) * kWidth);
   }
 
   void write_sums(const T* sum, T* to) const {

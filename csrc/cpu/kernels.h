@@ -186,8 +186,8 @@ struct Plan {
   int64_t chunks() const { return ceil_div(problem.channels, chunk); }
   // Channels of the last chunk. It may need more scratch than a whole one: narrower than a vector.
   int64_t last_chunk() const { return (problem.channels - 1) % chunk + 1; }
-  // Vectors of so many lanes after which alternating channels begin anew.
-  int64_t phases(int64_t vector) const {
+  // With how many different channels vectors of so many lanes start, where channels alternate.
+  int64_t starts(int64_t vector) const {
     int64_t count = 1;
     while (count * vector % interleaved != 0) ++count;
     return count;

@@ -4,8 +4,8 @@
 // include guard: see each_isa.h.
 //
 // NHWC memory of few channels is taken for one plane, whose columns are the values of a row: taps
-// are a pixel apart, and each lane has its channel's weights. Vectors that begin with the same
-// channel are of one phase; a strip's all are, so they share its weights.
+// are a pixel apart, and each lane has its channel's weights. A strip's vectors all start with the
+// same channel, so they share weights.
 //
 // Going down, a row of points is the first of one window, the second of the one above it, and so
 // on: it meets K rows of members, at a step of two half as many. Their sums, N vectors each, stay
@@ -30,7 +30,7 @@ constexpr int64_t kTapPitch = 2 * kLanes<T>;
 struct PlaneColumns {
   int64_t member;               // the first
   int64_t pitch;                // from vector to vector
-  int64_t taps;                 // where the weights or sums of its phase begin
+  int64_t taps;                 // where its weights or sums begin: those of its start
   int64_t tap[kMostPlaneTaps];  // the source column that it sees through each
   uint16_t points[kMostPlaneTaps][2 * kMostPlaneVectors];  // at a step of two, two vectors a member
   uint16_t members[2 * kMostPlaneVectors];                 // two classes: two vectors a member
@@ -72,7 +72,7 @@ inline PlaneColumns plane_columns(const AxisPlan& cols, int64_t interleaved, int
 template <class S>
 struct PlaneWork {
   // gather: weights [rows, K], for alternating channels [rows, K, kTapPitch]; filter: sums
-  // [phases, K, K, vector]
+  // [starts, K * K + 1, vector]
   Compute<S>* taps;
   const Compute<S>* bias;  // gather: one, or [kTapPitch]
   bool add;                // gather: to what the members hold already
@@ -441,8 +441,8 @@ struct PlaneStrips {
     const RunPlaneStrip<S>* run;  // [count]
   };
   const Plan& plan;
-  const int64_t pixel;     // values of a column
-  const int64_t phases;    // of the channels
+  const int64_t interleaved;
+  const int64_t starts;    // see Plan
   int64_t count;           // of strips side by side
   PlaneColumns* columns;   // [count]
   RunPlaneStrip<S>* runs;  // [classes of rows, count]
@@ -451,7 +451,7 @@ struct PlaneStrips {
   Range rows = {0, 0};
 
   PlaneStrips(const Plan& any_plan, Carver& carver)
-      : plan(any_plan), pixel(plan.interleaved), phases(plan.phases(kLanes<T>)) {
+      : plan(any_plan), interleaved(plan.interleaved), starts(plan.starts(kLanes<T>)) {
     const AxisPlan& cols = plan.cols;
     count = 0;
     for_each_strip([&](int64_t, int64_t) { ++count; });
@@ -463,35 +463,36 @@ struct PlaneStrips {
     int64_t i = 0;
     for_each_strip([&](int64_t vector, int64_t width) {
       const int n = static_cast<int>(width);
-      columns[i] = plane_columns(cols, pixel, vector * kLanes<T>, n, phases * kLanes<T>);
-      columns[i].taps = taps_of(vector % phases);
+      columns[i] = plane_columns(cols, interleaved, vector * kLanes<T>, n, starts * kLanes<T>);
+      columns[i].taps = taps_of(vector % starts);
       for (int64_t r = 0; r < plan.rows.class_count; ++r) {
-        runs[r * count + i] = plane_strip_of<Work, S>(plan.rows.classes[r], cols, pixel > 1, n);
+        runs[r * count + i] =
+            plane_strip_of<Work, S>(plan.rows.classes[r], cols, interleaved > 1, n);
       }
       ++i;
     });
   }
 
-  // Calls visit(first vector, vectors). Strips of neighbouring phases follow each other: they meet
+  // Calls visit(first vector, vectors). Strips that start side by side follow each other: they meet
   // the same memory lines.
   template <class Visit>
   void for_each_strip(const Visit& visit) const {
     const AxisPlan& cols = plan.cols;
-    const int64_t vectors = ceil_div(cols.classes[0].members * pixel, kLanes<T>);
+    const int64_t vectors = ceil_div(cols.classes[0].members * interleaved, kLanes<T>);
     const int64_t most = plane_vectors<Work>(cols.axis.kernel, cols.class_count == 2);
-    int64_t left = ceil_div(vectors, phases);
+    int64_t left = ceil_div(vectors, starts);
     for (int64_t groups = ceil_div(left, most), begin = 0; groups > 0; --groups) {
       const int64_t width = ceil_div(left, groups);
-      for (int64_t first = begin; first < min64(begin + phases, vectors); ++first) {
-        visit(first, min64(width, ceil_div(vectors - first, phases)));
+      for (int64_t first = begin; first < min64(begin + starts, vectors); ++first) {
+        visit(first, min64(width, ceil_div(vectors - first, starts)));
       }
-      begin += width * phases;
+      begin += width * starts;
       left -= width;
     }
   }
-  int64_t taps_of(int64_t phase) const {
-    return kIsGather<Work> ? phase * kLanes<T> % pixel
-                           : phase * (plan.problem.taps() + 1) * kLanes<T>;
+  int64_t taps_of(int64_t start) const {
+    return kIsGather<Work> ? start * kLanes<T> % interleaved
+                           : start * (plan.problem.taps() + 1) * kLanes<T>;
   }
 
   // Before the planes of a share: blocks of rows that level 1 holds, one after the other.
@@ -511,8 +512,8 @@ struct PlaneStrips {
   }
 
   void add(const Sweep& sweep, int64_t taps, const RunPlaneStrip<S>* run) {
-    const int64_t width = plan.cols.gather.sources * pixel;
-    const int64_t results = plan.cols.gather.destinations * pixel;
+    const int64_t width = plan.cols.gather.sources * interleaved;
+    const int64_t results = plan.cols.gather.destinations * interleaved;
     Spot& spot = spots[spot_count++];
     spot = {sweep.origin * width, sweep.first * results, taps, {}, run};
     spot.strip.point_pitch = sweep.spacing * width;
@@ -520,7 +521,7 @@ struct PlaneStrips {
     spot.strip.points = sweep.points;
     spot.strip.member_pitch = sweep.pitch * results;
     spot.strip.count = sweep.members;
-    if (plan.fetches && (!kIsGather<Work> || pixel > 1)) {  // the block after this one
+    if (plan.fetches && (!kIsGather<Work> || interleaved > 1)) {  // the block after this one
       spot.strip.ahead = sweep.members * sweep.step * spot.strip.point_pitch;
       spot.strip.members_ahead = sweep.members * spot.strip.member_pitch;
     }
