@@ -49,6 +49,22 @@ bool in_proportion(const Problem& p) {
   return false;
 }
 
+// All passes of an example.
+void run(const Example& e, cpu::ParallelFor parallel_for) {
+  cpu::forward(e.p, e.input.bytes, e.filter.bytes, e.bias.bytes, e.output.bytes, parallel_for);
+  if (!e.input.values.empty()) {  // the caller's part
+    cpu::backward_input(e.p, e.grad.bytes, e.filter.bytes, e.input_gradient.bytes, parallel_for);
+  }
+  cpu::backward_filter(e.p, e.input.bytes, e.grad.bytes, e.filter_gradient.bytes,
+                       e.bias_gradient.bytes, parallel_for);
+}
+
+using Bits = std::vector<std::vector<char>>;
+Bits results(const Example& e) {
+  return {e.output.copy(), e.input_gradient.copy(), e.filter_gradient.copy(),
+          e.bias_gradient.copy()};
+}
+
 // Numbers whose products and sums round, where the dtype's sums are not float32's.
 void roughen(const Array& array) {
   std::uniform_real_distribution<double> any(-1, 1);
@@ -59,29 +75,16 @@ void roughen(const Array& array) {
 
 // Sums that round come out the same however tasks are split, and whatever scratch held before.
 bool rounds_alike(const Problem& p) {
-  const Shifts none;
-  const Example example(p, 0, none);
+  const Example example(p, 0, Shifts());
   for (const Array* operand : {&example.input, &example.filter, &example.bias, &example.grad}) {
     roughen(*operand);
   }
-  std::vector<std::vector<char>> bits[2];
-  for (int i = 0; i < 2; ++i) {
-    const cpu::ParallelFor parallel_for = i == 0 ? one_by_one : backwards;
-    scratch_byte = i == 0 ? 0xff : 0;
-    const void* filter = example.filter.bytes;
-    cpu::forward(p, example.input.bytes, filter, example.bias.bytes, example.output.bytes,
-                 parallel_for);
-    if (!example.input.values.empty()) {
-      cpu::backward_input(p, example.grad.bytes, filter, example.input_gradient.bytes,
-                          parallel_for);
-    }
-    cpu::backward_filter(p, example.input.bytes, example.grad.bytes, example.filter_gradient.bytes,
-                         example.bias_gradient.bytes, parallel_for);
-    bits[i] = {example.output.copy(), example.input_gradient.copy(), example.filter_gradient.copy(),
-               example.bias_gradient.copy()};
-  }
+  run(example, one_by_one);
+  const Bits first = results(example);
+  scratch_byte = 0;
+  run(example, backwards);
   scratch_byte = 0xff;
-  if (bits[0] == bits[1]) return true;
+  if (results(example) == first) return true;
   std::printf("the bits depend on how tasks are split, or on what scratch held\n");
   return false;
 }
@@ -91,20 +94,10 @@ bool check_one(Kind kind) {
   const auto& [p, special, input, filter, bias, grad, expected, output, input_gradient,
                filter_gradient, bias_gradient] = example;
   largest_scratch = 0;
-  const auto run = [&](cpu::ParallelFor parallel_for) {
-    cpu::forward(p, input.bytes, filter.bytes, bias.bytes, output.bytes, parallel_for);
-    if (!input.values.empty()) {  // the caller's part
-      cpu::backward_input(p, grad.bytes, filter.bytes, input_gradient.bytes, parallel_for);
-    }
-    cpu::backward_filter(p, input.bytes, grad.bytes, filter_gradient.bytes, bias_gradient.bytes,
-                         parallel_for);
-  };
-  run(one_by_one);
-  const std::vector<std::vector<char>> first = {output.copy(), input_gradient.copy(),
-                                                filter_gradient.copy(), bias_gradient.copy()};
-  run(backwards);
-  const std::vector<std::vector<char>> second = {output.copy(), input_gradient.copy(),
-                                                 filter_gradient.copy(), bias_gradient.copy()};
+  run(example, one_by_one);
+  const Bits first = results(example);
+  run(example, backwards);
+  const Bits second = results(example);
   if (first != second) std::printf("the bits depend on how the tasks are split\n");
   cpu::backward_filter(p, input.bytes, grad.bytes, filter_gradient.bytes, nullptr, backwards);
   cpu::backward_filter(p, nullptr, grad.bytes, nullptr, bias_gradient.bytes, backwards);
