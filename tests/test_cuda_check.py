@@ -13,10 +13,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 import cuda_check  # noqa: E402
 from cuda_check import Table, Usage  # noqa: E402
 
-HOT = "gather_channels<float, 4, 3, 1>"
-MANGLED = (
-    "_ZN11tfcompat_dw4cuda15gather_channelsIfLi4ELi3ELi1EEEvNS0_14GatherChannelsEPKT_S5_S5_PS3_"
-)
+HOT = "gather_strips<float, 4, 3, 1>"
+MANGLED = "_ZN11tfcompat_dw4cuda13gather_stripsIfLi4ELi3ELi1EEEvNS0_12GatherStripsEPKT_S5_S5_PS3_"
 FILTER = (
     "_ZN11tfcompat_dw4cuda15filter_channelsIfLi4ELi3ELi3ELi1EEEvNS0_14FilterChannelsEPKT_S5_PS3_"
 )
@@ -160,5 +158,5 @@ def test_ptx_has_wide_loads_no_float64_and_no_atomics(source: str) -> None:
     # the rules do look at these kernels: the same instructions a number at a time break them
     dtype = {"float32": "float", "bfloat16": "BFloat16", "float16": "Float16"}[source]
     faults = list(cuda_check.ptx_faults(text.replace(".v4.", ".").replace(".v2.", ".")))
-    for kernel in ("gather_channels", "filter_channels"):
-        assert any(fault.startswith(f"{kernel}<{dtype}, 4, 3, ") for fault in faults), faults
+    for kernel in ("gather_strips", "gather_parities", "filter_channels"):
+        assert any(fault.startswith(f"{kernel}<{dtype}, 4, 3") for fault in faults), faults

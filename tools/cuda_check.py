@@ -217,8 +217,7 @@ def differences(committed: Usages, found: Usages, architectures: Iterable[str]) 
 
 Opcodes = Counter[str]
 
-# Bytes of a thread's channels in the channels-last kernels.
-VECTOR_BYTES = {"double": 16, "float": 16, "BFloat16": 8, "Float16": 8}
+ITEM_BYTES = {"double": 8, "float": 4, "BFloat16": 2, "Float16": 2}
 
 
 class Kernel(NamedTuple):
@@ -259,30 +258,27 @@ def moves(counts: Opcodes, instruction: str) -> Counter[int]:
 
 
 def loads_of_a_row(kernel: Kernel) -> int:
-    """How many vectors of one row of sources a tile of a gathering kernel sees at the least."""
+    """How many vectors of one row of sources a thread of a gathering kernel sees at the least."""
+    _, *sizes, last = kernel.numbers  # channels, then taps and stride, or one of them
     if kernel.name == "gather_parities":
-        return kernel.numbers[1] // 2 + 1
-    _, size, stride = kernel.numbers
-    return stride + (size or 3)
+        return last // 2 + 1
+    return last + (sizes[0] if sizes else 3)  # two columns of results
 
 
 def vector_faults(kernel: Kernel, counts: Opcodes) -> Iterator[str]:
     """Channels-last kernels of several channels a thread that do not move them all at once."""
-    channels_last = ("gather_channels", "gather_parities", "filter_channels")
-    if kernel.name not in channels_last or kernel.numbers[0] == 1:
+    gathering = ("gather_channels", "gather_strips", "gather_parities")
+    if kernel.name not in (*gathering, "filter_channels") or kernel.numbers[0] == 1:
         return
     loads, stores = moves(counts, "ld"), moves(counts, "st")
-    wide = VECTOR_BYTES[kernel.dtype]
-    if kernel.name != "filter_channels":
-        if loads[wide] < loads_of_a_row(kernel):  # weights and bias come one by one
+    wide = kernel.numbers[0] * ITEM_BYTES[kernel.dtype]
+    if kernel.name in gathering:
+        if loads[wide] < loads_of_a_row(kernel):  # a bias comes one by one
             yield f"has {loads[wide]} loads of {wide} bytes"
         if set(stores) != {wide}:
             yield f"stores {sorted(stores)} bytes at a time instead of {wide}"
-    else:
-        if kernel.numbers[1] > 3:  # half as many channels a thread: see plan_filter_gradient
-            wide //= 2
-        if set(loads) != {wide}:
-            yield f"loads {sorted(loads)} bytes at a time instead of {wide}"
+    elif set(loads) != {wide}:
+        yield f"loads {sorted(loads)} bytes at a time instead of {wide}"
 
 
 def ptx_faults(ptx: str) -> Iterator[str]:

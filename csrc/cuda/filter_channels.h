@@ -1,173 +1,178 @@
-// Filter and bias gradient, channels last. A thread owns V channels and walks down 2 columns of the
-// output: each input row is loaded once and multiplied with the gradient rows that see it, which
-// stay in registers, and so do the sums of all taps that the kernel is compiled for. Blocks split
-// the walks, and where there are more taps, those; see reduce.h.
+// Filter and bias gradient, channels last. A thread owns V channels and walks down columns of the
+// output: each input row is loaded once, ahead of its turn, and multiplied with the gradient rows
+// that see it, which stay in registers, and so do the sums of all taps that the kernel is compiled
+// for. Blocks split the walks, and where there are more taps, those; see reduce.h.
 #pragma once
-#include "lattice.h"
 #include "numbers.h"
 #include "plan.h"
 #include "reduce.h"
+#include "strip.h"
 
 namespace tfcompat_dw::cuda {
 
 struct FilterChannels {
-  GatherAxis rows;  // of the forward pass
-  GatherAxis cols;
-  int64_t batch;
-  int64_t channels;
-  int64_t lanes;
+  StripAxis rows;  // of the forward pass
+  StripAxis cols;
+  int32_t kernel_rows, kernel_cols;
+  int32_t channels;
+  int32_t lanes;
   int32_t multiplier;
-  int32_t bias;  // 1 where its gradient is wanted: it follows the taps in a partial
+  int32_t bias;         // 1 where its gradient is wanted: it follows the taps in a partial
+  int64_t input_image;  // elements of an image
+  int64_t grad_image;
   FilterPlan plan;
 };
 
-constexpr int kWalkCols = 2;
+// Columns of a walk, for K x K taps or for any number.
+DW_HOST_DEVICE constexpr int walk_cols(int V, int K) { return V > 1 || K == 7 ? 2 : 4; }
 
-// One walk: `count` output rows of a lattice, 2 columns.
+// One walk: `count` output rows of a lattice.
 struct Walk {
-  int64_t image, source_row, source_col, row_pitch, col_pitch;  // of the input
-  int64_t row, col, row_step, col_step;                         // of the output
-  int64_t count;
+  int64_t image;
+  int32_t source_row, source_col;  // of the input, seen through the first tap
+  int32_t row, col;                // of the output
+  int32_t count;
 };
 
-DW_HOST_DEVICE inline Walk walk_of(const FilterChannels& f, int64_t unit, int64_t tap_row,
-                                   int64_t tap_col, int S) {
+DW_HOST_DEVICE inline Walk walk_of(const FilterChannels& f, uint32_t unit, int32_t tap_row,
+                                   int32_t tap_col, int32_t S) {
   const FilterPlan& plan = f.plan;
-  const auto part = [&unit](int64_t count) {
-    if (count == 1) return int64_t{0};
-    const int64_t index = unit < INT32_MAX && count < INT32_MAX
-                              ? static_cast<uint32_t>(unit) % static_cast<uint32_t>(count)
-                              : unit % count;
-    unit = unit < INT32_MAX && count < INT32_MAX
-               ? static_cast<uint32_t>(unit) / static_cast<uint32_t>(count)
-               : unit / count;
+  const auto part = [&unit](const Divisor& count) {
+    const uint32_t rest = count.quotient(unit);
+    const int32_t index = static_cast<int32_t>(unit - rest * count);
+    unit = rest;
     return index;
   };
-  const int64_t strip = part(plan.strips);
-  const Lattice cols = lattice_of(f.cols, static_cast<int32_t>(part(f.cols.classes)));
-  const int64_t segment = part(plan.segments);
-  const Lattice rows = lattice_of(f.rows, static_cast<int32_t>(part(f.rows.classes)));
+  const int32_t j = part(plan.strips) * plan.cols;
+  const int32_t col_class = part(plan.col_classes);
+  const int32_t i = part(plan.segments) * plan.rows;
+  const int32_t row_class = part(plan.row_classes);
   Walk w;
   w.image = unit;
-  const int64_t i = segment * plan.rows;
-  const int64_t j = strip * kWalkCols;
-  w.row = rows.first + i * rows.step;
-  w.col = cols.first + j * cols.step;
-  w.row_step = rows.step;
-  w.col_step = cols.step;
-  w.row_pitch = rows.pitch;
-  w.col_pitch = cols.pitch;
-  w.source_row = rows.origin + (i * S + tap_row) * rows.pitch;
-  w.source_col = cols.origin + (j * S + tap_col) * cols.pitch;
-  const int64_t left = f.rows.destinations - w.row;
-  w.count = left <= 0 ? 0 : min64(plan.rows, rows.step == 1 ? left : ceil_div(left, rows.step));
-  if (w.col >= f.cols.destinations) w.count = 0;
+  w.row = row_class + i * f.rows.step;
+  w.col = col_class + j * f.cols.step;
+  w.source_row = row_class - f.rows.before + (i * S + tap_row) * f.rows.pitch;
+  w.source_col = col_class - f.cols.before + (j * S + tap_col) * f.cols.pitch;
+  const bool exists = w.row < f.rows.destinations && w.col < f.cols.destinations;
+  w.count = exists ? strip_rows(f.rows, w.row, plan.rows) : 0;
   return w;
 }
 
-// One thread's sums, and the walk that adds to them. KR x KC taps; S: the stride.
-// Inner: all columns of the walk lie inside.
+// One thread's sums of KR x KC taps; S: the stride.
 template <class T, int V, int KR, int KC, int S>
 struct FilterSums {
   Sum<T> taps[KR][KC][V];
   Sum<T> bias[V];
 };
 
-template <class T, int V, int KR, int KC, int S, bool Inner>
+template <class T, int V, int KR, int KC, int S>
+__device__ inline bool finite(const FilterSums<T, V, KR, KC, S>& sums) {
+  Sum<T> zeros = 0;
+#pragma unroll
+  for (int a = 0; a < KR; ++a) {
+#pragma unroll
+    for (int k = 0; k < KC; ++k) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) zeros += sums.taps[a][k][v] * 0;
+    }
+  }
+  return zeros == 0;
+}
+
+// Adds a walk to the sums of a lane. Each row is loaded while the one before it is multiplied. What
+// does not exist reads as zeros and is multiplied as well, so that there is no branch; with Skips
+// it is skipped.
+template <bool Skips, class T, int V, int KR, int KC, int S>
 __device__ inline void add_walk(FilterSums<T, V, KR, KC, S>& sums, const FilterChannels& f,
-                                const Walk& w, const T* seen_line, const T* grad_line, int tap_col,
+                                const Walk& w, const T* input, const T* grad, int lane, int tap_col,
                                 bool with_bias) {
-  constexpr int kSeen = (kWalkCols - 1) * S + KC;
+  constexpr int kCols = walk_cols(V, KR);
+  constexpr int kSeen = (kCols - 1) * S + KC;
   constexpr int kRing = (KR + S - 1) / S;  // gradient rows that one input row meets
   bool inside[kSeen];
 #pragma unroll
   for (int c = 0; c < kSeen; ++c) {
-    const int64_t x = w.source_col + c * w.col_pitch;
-    inside[c] = Inner ||
-                (x >= 0 && x < f.cols.sources && tap_col + c < (kWalkCols - 1) * S + f.cols.kernel);
+    const int x = w.source_col + c * f.cols.pitch;
+    inside[c] = x >= 0 && x < f.cols.sources && tap_col + c < (kCols - 1) * S + f.kernel_cols;
   }
-  bool made[kWalkCols];
+  bool made[kCols];
 #pragma unroll
-  for (int j = 0; j < kWalkCols; ++j) {
-    made[j] = Inner || w.col + j * w.col_step < f.cols.destinations;
-  }
-  const int64_t seen_row = w.row_pitch * f.cols.sources * f.channels;
-  const int64_t seen_col = w.col_pitch * f.channels;
-  const int64_t grad_row = w.row_step * f.cols.destinations * f.lanes;
-  const int64_t grad_col = w.col_step * f.lanes;
-  Sum<T> ring[kRing][kWalkCols][V];  // the newest gradient row first
+  for (int j = 0; j < kCols; ++j) made[j] = w.col + j * f.cols.step < f.cols.destinations;
+  const int steps = w.count + kRing - 1;
+
+  // Steps within an image are counted in 32 bits. A line may begin outside of it; it is not read.
+  const uint32_t lanes = static_cast<uint32_t>(f.lanes);
+  const uint32_t grad_col = f.cols.step * lanes;
+  const uint32_t grad_row = f.rows.step * (f.cols.destinations * lanes);
+  const T* grad_line =
+      grad + w.image * f.grad_image + (int64_t{w.row} * f.cols.destinations + w.col) * lanes + lane;
+  Vector<T, V> next_grads[kCols];
+  const auto load_grads = [&](int i) {
+#pragma unroll
+    for (int j = 0; j < kCols; ++j) {
+      next_grads[j] = {};
+      if (i < w.count && made[j]) next_grads[j] = load<T, V>(grad_line + j * grad_col);
+    }
+    grad_line += grad_row;
+  };
+  const uint32_t channels = static_cast<uint32_t>(f.channels);
+  const uint32_t seen_col = f.cols.pitch * channels;
+  const uint32_t seen_row = f.rows.pitch * (f.cols.sources * channels);
+  const T* seen_line = input + w.image * f.input_image +
+                       (int64_t{w.source_row} * f.cols.sources + w.source_col) * channels +
+                       (f.multiplier == 1 ? lane : lane / f.multiplier);  // V = 1 with a multiplier
+  int y = w.source_row;
+  bool exists = y >= 0 && y < f.rows.sources;
+  Vector<T, V> seen[kSeen];
+  const auto load_seen = [&](int c) {
+    seen[c] = {};
+    if (exists && inside[c]) seen[c] = load<T, V>(seen_line + c * seen_col);
+  };
+
+  load_grads(0);
+#pragma unroll
+  for (int c = 0; c < kSeen; ++c) load_seen(c);
+  Sum<T> ring[kRing][kCols][V] = {};  // the newest gradient row first
   // input row r of the walk meets gradient row i through filter row r - i * S
-  const int count = static_cast<int>(w.count);
 #pragma unroll 1
-  for (int i = 0; i < count + kRing - 1; ++i) {
+  for (int i = 0; i < steps; ++i) {
 #pragma unroll
-    for (int a = kRing - 1; a > 0; --a) {
+    for (int j = 0; j < kCols; ++j) {
 #pragma unroll
-      for (int j = 0; j < kWalkCols; ++j) {
+      for (int a = kRing - 1; a > 0; --a) {
 #pragma unroll
         for (int v = 0; v < V; ++v) ring[a][j][v] = ring[a - 1][j][v];
       }
-    }
-    if (i < count) {
+      widen(next_grads[j], ring[0][j]);
 #pragma unroll
-      for (int j = 0; j < kWalkCols; ++j) {
-        Vector<T, V> vector = {};
-        if (made[j]) vector = load<T, V>(grad_line + j * grad_col);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          ring[0][j][v] = widen(vector.at[v]);
-          if (with_bias) sums.bias[v] += ring[0][j][v];
-        }
+      for (int v = 0; v < V; ++v) {
+        if (with_bias) sums.bias[v] += ring[0][j][v];
       }
-      grad_line += grad_row;
     }
+    load_grads(i + 1);
 #pragma unroll
-    for (int phase = 0; phase < S; ++phase, seen_line += seen_row) {
-      const int64_t y = w.source_row + (static_cast<int64_t>(i) * S + phase) * w.row_pitch;
-      if (y < 0 || y >= f.rows.sources) continue;
-      Sum<T> seen[kSeen][V];
+    for (int phase = 0; phase < S; ++phase) {
+      const bool now = exists;
+      y += f.rows.pitch;
+      seen_line += seen_row;
+      exists = (phase + 1 < S || i + 1 < steps) && y >= 0 && y < f.rows.sources;
 #pragma unroll
       for (int c = 0; c < kSeen; ++c) {
-        Vector<T, V> vector = {};
-        if (inside[c]) vector = load<T, V>(seen_line + c * seen_col);
+        Sum<T> value[V];
+        widen(seen[c], value);
 #pragma unroll
-        for (int v = 0; v < V; ++v) seen[c][v] = widen(vector.at[v]);
-      }
-      // Padding reads as zeros, which may be multiplied where both sides are finite; else it is
-      // skipped.
-      bool finite = true;
-      if constexpr (!Inner) {
-        Sum<T> zeros = 0;
+        for (int a = 0; a < kRing; ++a) {
+          const int kh = phase + a * S;
 #pragma unroll
-        for (int v = 0; v < V; ++v) {
+          for (int j = 0; j < kCols; ++j) {
+            const int k = c - j * S;
+            if (kh >= KR || k < 0 || k >= KC) continue;
+            if (Skips && !(now && inside[c] && made[j] && i - a >= 0 && i - a < w.count)) continue;
 #pragma unroll
-          for (int c = 0; c < kSeen; ++c) zeros += seen[c][v] * 0;
-#pragma unroll
-          for (int a = 0; a < kRing; ++a) {
-#pragma unroll
-            for (int j = 0; j < kWalkCols; ++j) {
-              if (i - a >= 0 && i - a < count) zeros += ring[a][j][v] * 0;
-            }
+            for (int v = 0; v < V; ++v) sums.taps[kh][k][v] += value[v] * ring[a][j][v];
           }
         }
-        finite = zeros == 0;
-      }
-#pragma unroll
-      for (int a = 0; a < kRing; ++a) {
-        constexpr int kLast = KR - 1;
-        const int kh = phase + a * S;
-        if (kh > kLast || i - a < 0 || i - a >= count) continue;
-#pragma unroll
-        for (int j = 0; j < kWalkCols; ++j) {
-#pragma unroll
-          for (int k = 0; k < KC; ++k) {
-            if (!finite && !(inside[j * S + k] && made[j])) continue;
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
-              sums.taps[kh < KR ? kh : kLast][k][v] += seen[j * S + k][v] * ring[a][j][v];
-            }
-          }
-        }
+        load_seen(c);  // of the next row: on its way while the other columns are multiplied
       }
     }
   }
@@ -201,52 +206,32 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
                     const T* __restrict__ grad,     // [n, h', w', c * m]
                     Sum<T>* __restrict__ partials)  // [splits, (taps + bias) * c * m]
 {
-  constexpr int kSeen = (kWalkCols - 1) * S + KC;
   const FilterPlan& plan = f.plan;
-  const auto [lane_block, tap_block, split] = filter_block(plan.lane_blocks, plan.tap_blocks);
+  const FilterBlock block = filter_block(plan.lane_blocks, plan.tap_blocks);
   const int positions = kThreads >> plan.log_lanes;
   const int position = static_cast<int>(threadIdx.x) >> plan.log_lanes;
-  const int64_t first_lane = (static_cast<int64_t>(lane_block) << plan.log_lanes) * V;
-  const int64_t lane = first_lane + (threadIdx.x & ((1u << plan.log_lanes) - 1)) * V;
-  const int64_t channel = f.multiplier == 1 ? lane : lane / f.multiplier;  // V = 1 there
-  const int pieces = KR == KC ? 1 : (f.cols.kernel + KC - 1) / KC;         // of a filter row
-  const int tap_row = KR > 1 ? 0 : static_cast<int>(tap_block) / pieces;
-  const int tap_col = KR == KC ? 0 : static_cast<int>(tap_block) % pieces * KC;
+  const int first_lane = static_cast<int>(block.lanes << plan.log_lanes) * V;
+  const int lane = first_lane + static_cast<int>(threadIdx.x & ((1u << plan.log_lanes) - 1)) * V;
+  const int pieces = KR == KC ? 1 : (f.kernel_cols + KC - 1) / KC;  // of a filter row
+  const int tap_row = KR > 1 ? 0 : static_cast<int>(block.taps) / pieces;
+  const int tap_col = KR == KC ? 0 : static_cast<int>(block.taps) % pieces * KC;
 
   FilterSums<T, V, KR, KC, S> sums;
-#pragma unroll
-  for (int v = 0; v < V; ++v) {
-    sums.bias[v] = 0;
-#pragma unroll
-    for (int a = 0; a < KR; ++a) {
-#pragma unroll
-      for (int k = 0; k < KC; ++k) sums.taps[a][k][v] = 0;
+  const auto add_walks = [&](auto skips) {
+    sums = {};
+    for (int32_t round = 0; lane < f.lanes && round < plan.rounds; ++round) {
+      const uint32_t unit = (round * plan.splits + block.split) * positions + position;
+      if (unit >= plan.units) break;
+      add_walk<decltype(skips)::value>(sums, f, walk_of(f, unit, tap_row, tap_col, S), input, grad,
+                                       lane, tap_col, block.taps == 0 && f.bias);
     }
-  }
-  for (int64_t round = 0; lane < f.lanes && round < plan.rounds; ++round) {
-    const int64_t unit = (round * plan.splits + split) * positions + position;
-    if (unit >= plan.units) break;
-    const Walk w = walk_of(f, unit, tap_row, tap_col, S);
-    const T* seen =
-        input +
-        ((w.image * f.rows.sources + w.source_row) * f.cols.sources + w.source_col) * f.channels +
-        channel;
-    const T* grads =
-        grad + ((w.image * f.rows.destinations + w.row) * f.cols.destinations + w.col) * f.lanes +
-        lane;
-    const bool inner =
-        w.source_col >= 0 && w.source_col + (kSeen - 1) * w.col_pitch < f.cols.sources &&
-        w.col + (kWalkCols - 1) * w.col_step < f.cols.destinations && tap_col + KC <= f.cols.kernel;
-    const bool with_bias = tap_block == 0 && f.bias;
-    if (inner) {
-      add_walk<T, V, KR, KC, S, true>(sums, f, w, seen, grads, tap_col, with_bias);
-    } else {
-      add_walk<T, V, KR, KC, S, false>(sums, f, w, seen, grads, tap_col, with_bias);
-    }
-  }
+  };
+  add_walks(std::false_type());
+  // an infinity or a NaN that met padding has left a NaN
+  if (!finite(sums)) add_walks(std::true_type());
 
-  const int64_t taps = static_cast<int64_t>(f.rows.kernel) * f.cols.kernel;
-  Sum<T>* partial = partials + split * (taps + f.bias) * f.lanes;
+  const int64_t taps = static_cast<int64_t>(f.kernel_rows) * f.kernel_cols;
+  Sum<T>* partial = partials + block.split * (taps + f.bias) * f.lanes;
   Sum<T>* buffer = reinterpret_cast<Sum<T>*>(shared_memory());
 #pragma unroll
   for (int a = 0; a < KR; ++a) {
@@ -258,14 +243,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
     }
     sum_positions(row, plan.log_lanes, buffer, [&](int n, int own, Sum<T> sum) {
       const int k = tap_col + n / V;
-      const int64_t place = first_lane + own * V + n % V;
-      if (k >= f.cols.kernel || place >= f.lanes) return;
-      partial[(static_cast<int64_t>(tap_row + a) * f.cols.kernel + k) * f.lanes + place] = sum;
+      const int place = first_lane + own * V + n % V;
+      if (k >= f.kernel_cols || place >= f.lanes) return;
+      partial[(static_cast<int64_t>(tap_row + a) * f.kernel_cols + k) * f.lanes + place] = sum;
     });
   }
-  if (f.bias && tap_block == 0) {
+  if (f.bias && block.taps == 0) {
     sum_positions(sums.bias, plan.log_lanes, buffer, [&](int n, int own, Sum<T> sum) {
-      const int64_t place = first_lane + own * V + n;
+      const int place = first_lane + own * V + n;
       if (place < f.lanes) partial[taps * f.lanes + place] = sum;
     });
   }

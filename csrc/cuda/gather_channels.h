@@ -1,8 +1,8 @@
-// Forward and input gradient, channels last: a tile of results in registers.
+// Forward and input gradient, channels last, any number of taps: a tile of results in registers.
 //
 // A thread owns V neighbouring channels of 4 x 2 destinations. It takes the source rows one after
-// the other: each vector is loaded once and multiplied into every result that sees it, so a 3 x 3
-// filter costs 3 loads a result instead of 9. The threads of a block lie side by side (channels,
+// the other: each vector is loaded once for three columns of taps and multiplied into every result
+// that sees it. The threads of a block lie side by side (channels,
 // then columns, then rows, then images), so that the vectors that two tiles share come from the
 // level 1 cache and whole lines of 128 bytes are asked for.
 #pragma once
@@ -19,8 +19,7 @@ struct GatherChannels {
   int64_t destination_channels;
   int64_t source_channels;
   int32_t multiplier;
-  int32_t
-      held_taps;  // K = 0: taps that come into shared memory; 0: none, weights stay where they are
+  int32_t held_taps;  // that come into shared memory; 0: weights stay where they are
   TilePlan plan;
 };
 
@@ -43,17 +42,17 @@ constexpr int kLaneSlots = 32;
 template <class T>
 constexpr int kMostHeldTaps = 32 * 1024 / kLaneSlots / static_cast<int>(sizeof(Sum<T>));
 
-// turned: from the last tap to the first, as the input gradient at stride 1 meets them. Of several
-// copies all taps of the first come first. Returns whether all of it is finite: then padding can be
-// read as zeros and multiplied, which adds exactly nothing; else it has to be skipped.
+// Of several copies all taps of the first come first. Returns whether all of it is finite: then
+// padding can be read as zeros and multiplied, which adds exactly nothing; else it has to be
+// skipped.
 template <class T>
 __device__ inline bool hold_filter(const T* __restrict__ filter, int taps, int copies,
-                                   int64_t channels, int64_t first, bool turned, Sum<T>* held) {
+                                   int64_t channels, int64_t first, Sum<T>* held) {
   Sum<T> zeros = 0;
   for (int i = threadIdx.x; i < taps * copies * kLaneSlots; i += blockDim.x) {
     const int64_t channel = first + i % kLaneSlots;
     const int copy = i / kLaneSlots / taps;
-    const int tap = turned ? taps - 1 - i / kLaneSlots : i / kLaneSlots - copy * taps;
+    const int tap = i / kLaneSlots - copy * taps;
     if (channel >= channels) continue;
     held[i] = widen(filter[(tap * channels + channel) * copies + copy]);
     zeros += held[i] * 0;
@@ -82,52 +81,7 @@ __device__ inline void see_row(const Tile<T, V, S>& tile, const T* line,
   for (int c = 0; c < kSeen; ++c) {
     Vector<T, V> vector = {};
     if (inside[c] && row_inside) vector = load<T, V>(line + c * tile.col_step);
-#pragma unroll
-    for (int v = 0; v < V; ++v) seen[c][v] = widen(vector.at[v]);
-  }
-}
-
-// Adds the K x K taps whose weights are held.
-// Finite: all of them are; then what lies outside is multiplied as zeros, else it is skipped.
-template <class T, int V, int K, int S, bool Finite>
-__device__ inline void add_square(Tile<T, V, S>& tile, const Sum<T>* held) {
-  constexpr int kSeen = (kTileCols - 1) * S + K;
-  constexpr int kRows = (kTileRows - 1) * S + K;
-  // unrolled, a larger filter would be kept in registers that there are not
-  [[maybe_unused]] constexpr int kUnrolled = Finite && K == 3 ? kRows : 1;
-  // nine rows in a run without a branch would be loaded ahead into registers that there are not
-  constexpr bool kSkips = !Finite || (K == 3 && S == 2);
-  // the taps are dense: one range of rows and one of columns lie inside
-  const auto bound = [](int64_t at, int most) {
-    return static_cast<int>(min64(max64(at, 0), most));
-  };
-  const int row_begin = bound(-tile.row, kRows), row_end = bound(tile.height - tile.row, kRows);
-  const int col_begin = bound(-tile.col, kSeen), col_end = bound(tile.width - tile.col, kSeen);
-  bool inside[kSeen];
-#pragma unroll
-  for (int c = 0; c < kSeen; ++c) inside[c] = c >= col_begin && c < col_end;
-  const T* line = tile.source;
-#pragma unroll kUnrolled
-  for (int r = 0; r < kRows; ++r, line += tile.row_step) {
-    const bool row_inside = r >= row_begin && r < row_end;
-    if (kSkips && !row_inside) continue;
-    Sum<T> seen[kSeen][V];
-    see_row(tile, line, inside, row_inside, seen);
-#pragma unroll
-    for (int i = 0; i < kTileRows; ++i) {
-      const int kh = r - i * S;
-      if (kh < 0 || kh >= K) continue;
-#pragma unroll
-      for (int k = 0; k < K; ++k) {
-        const Sum<T>* weight = held + (kh * K + k) * kLaneSlots;
-#pragma unroll
-        for (int j = 0; j < kTileCols; ++j) {
-          if (!Finite && !inside[j * S + k]) continue;
-#pragma unroll
-          for (int v = 0; v < V; ++v) tile.sums[i][j][v] += seen[j * S + k][v] * weight[v];
-        }
-      }
-    }
+    widen(vector, seen[c]);
   }
 }
 
@@ -171,8 +125,8 @@ __device__ inline void add_any(Tile<T, V, S>& tile, int row_taps, int col_taps,
   }
 }
 
-// K x K taps, or with K = 0 any number. S: the stride of forward.
-template <class T, int V, int K, int S>
+// S: the stride of forward.
+template <class T, int V, int S>
 __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
     gather_channels(const GatherChannels g,
                     const T* __restrict__ sources,   // [n, h, w, source channels]
@@ -184,12 +138,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   const int64_t channel = at.vector * V;
   const int64_t lanes = g.rows.forward ? g.destination_channels : g.source_channels;
   const Channels channels = channels_of(g, channel);
-  const int taps = K ? K * K : g.held_taps;
+  const int taps = g.held_taps;
   Sum<T>* held = reinterpret_cast<Sum<T>*>(shared_memory());
   bool finite = false;
   if (taps) {
     finite = hold_filter(filter, taps, channels.copies, g.destination_channels, channel - lane_slot,
-                         K > 0 && !g.rows.forward, held);
+                         held);
   }
 
   const Lattice rows = lattice_of(g.rows, at.row_class);
@@ -222,37 +176,24 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
     }
   }
 
-  if constexpr (K > 0) {
+  for (int copy = 0; copy < channels.copies; ++copy, ++tile.source) {
+    const auto tap_of = [&](int kh, int k) {
+      return static_cast<int64_t>(rows.tap_first + kh * rows.tap_step) * g.cols.kernel +
+             cols.tap_first + k * cols.tap_step;
+    };
+    const Sum<T>* own = held + copy * taps * kLaneSlots + lane_slot;
+    const auto held_weight = [&](int kh, int k, int v) {
+      return own[static_cast<int>(tap_of(kh, k)) * kLaneSlots + v];
+    };
+    const T* weights = filter + channels.weight + copy;
     if (finite) {
-      add_square<T, V, K, S, true>(tile, held + lane_slot);
-    } else if constexpr (K == 7) {
-      // seldom; to skip each of 8 columns apart takes registers that there are not
-      add_any<3, false>(tile, K, K, [&](int kh, int k, int v) {
-        return held[(kh * K + k) * kLaneSlots + lane_slot + v];
-      });
+      add_any<3, true>(tile, rows.taps, cols.taps, held_weight);
+    } else if (taps) {
+      add_any<3, false>(tile, rows.taps, cols.taps, held_weight);
     } else {
-      add_square<T, V, K, S, false>(tile, held + lane_slot);
-    }
-  } else {
-    for (int copy = 0; copy < channels.copies; ++copy, ++tile.source) {
-      const auto tap_of = [&](int kh, int k) {
-        return static_cast<int64_t>(rows.tap_first + kh * rows.tap_step) * g.cols.kernel +
-               cols.tap_first + k * cols.tap_step;
-      };
-      const Sum<T>* own = held + copy * taps * kLaneSlots + lane_slot;
-      const auto held_weight = [&](int kh, int k, int v) {
-        return own[static_cast<int>(tap_of(kh, k)) * kLaneSlots + v];
-      };
-      const T* weights = filter + channels.weight + copy;
-      if (finite) {
-        add_any<3, true>(tile, rows.taps, cols.taps, held_weight);
-      } else if (taps) {
-        add_any<3, false>(tile, rows.taps, cols.taps, held_weight);
-      } else {
-        add_any<3, false>(tile, rows.taps, cols.taps, [&](int kh, int k, int v) {
-          return widen(weights[tap_of(kh, k) * lanes + v]);
-        });
-      }
+      add_any<3, false>(tile, rows.taps, cols.taps, [&](int kh, int k, int v) {
+        return widen(weights[tap_of(kh, k) * lanes + v]);
+      });
     }
   }
 
@@ -268,10 +209,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
 #pragma unroll
     for (int j = 0; j < kTileCols; ++j) {
       if (col + j * cols.step >= g.cols.destinations) break;
-      Vector<T, V> result;
-#pragma unroll
-      for (int v = 0; v < V; ++v) narrow(tile.sums[i][j][v], result.at[v]);
-      store<T, V>(corner + i * row_step + j * col_step, result);
+      store<T, V>(corner + i * row_step + j * col_step, narrow<T>(tile.sums[i][j]));
     }
   }
 }

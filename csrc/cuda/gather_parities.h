@@ -1,118 +1,148 @@
-// Input gradient of stride 2, channels last: a tile of results of all four parities in registers.
+// Input gradient of stride 2, channels last: a thread walks down a strip of pairs of rows and
+// columns (strip.h), results of all four parities.
 //
 // A result meets every second tap of each axis, from the first or from the second on as its place
-// plus the padding is even or odd: of 3 x 3 taps 2 x 2, 2 x 1, 1 x 2 or 1. Tiles begin where a
-// lattice of stride 2 does, so which taps a result of a tile takes is known when the kernel is
-// compiled, and the threads of a warp go one way. A vector of the output gradient is loaded once
-// for all parities: with 3 x 3 taps 6 loads for 8 results, where gather_channels, parity by parity,
-// makes 45 for 32.
+// plus the padding is even or odd: of 3 x 3 taps 2 x 2, 2 x 1, 1 x 2 or 1. Pairs begin where that
+// is even, so which taps a result takes is known when the kernel is compiled, and the threads of a
+// warp go one way. With 3 x 3 taps a thread loads two vectors for four results.
 #pragma once
-#include "gather_channels.h"
+#include "plan.h"
+#include "strip.h"
 
 namespace tfcompat_dw::cuda {
 
-// The axis that plan_tiles lays tiles on: the first begins at result 0, or one place before it
-// where the padding is odd, so that the first result of every tile meets tap 0.
-inline GatherAxis of_both_parities(GatherAxis axis) {
-  axis.destinations += axis.pad % 2;
+// The pairs of an axis, as plan_strips takes them: the first begins at result 0, or one place
+// before it where the padding is odd.
+inline GatherAxis pairs_of(GatherAxis axis) {
+  axis.destinations = ceil_div(axis.destinations + axis.pad % 2, 2);
   axis.classes = axis.step = 1;
   return axis;
 }
 
-// The part of a tile of `side` results from `first` on that exists.
-__device__ inline void clip_side(int64_t first, int side, int64_t count, int& begin, int& end) {
-  begin = first < 0 ? static_cast<int>(-first) : 0;
-  end = static_cast<int>(max64(0, min64(side, count - first)));
+struct ParityAxis {
+  int32_t destinations;
+  int32_t sources;
+  int32_t pad;
+
+  // The first result of a pair, and the source that it sees through the first tap.
+  DW_HOST_DEVICE int32_t first(int32_t pair) const { return 2 * pair - pad % 2; }
+  DW_HOST_DEVICE int32_t source(int32_t pair) const { return pair + pad / 2; }
+  DW_HOST_DEVICE bool has(int32_t result) const { return result >= 0 && result < destinations; }
+};
+
+struct GatherParities {
+  ParityAxis rows;
+  ParityAxis cols;
+  int32_t row_pairs;
+  int32_t batch;
+  int32_t channels;
+  TilePlan plan;  // a destination is a pair of rows and a pair of columns
+};
+
+inline ParityAxis parity_axis(const GatherAxis& axis) {
+  return {static_cast<int32_t>(axis.destinations), static_cast<int32_t>(axis.sources), axis.pad};
 }
 
-// Result i of a side meets source i / 2 - kh / 2 through tap kh, counted from the tile's own, where
-// both are even or both are odd. Sources from -(K / 2) on are seen.
-template <class T, int V, int K, bool Finite>
-__device__ inline void add_parities(Tile<T, V, 1>& tile, const Sum<T>* held) {
-  constexpr int kBefore = K / 2;
-  constexpr int kRows = kBefore + kTileRows / 2;
-  constexpr int kSeen = kBefore + kTileCols / 2;
-  bool inside[kSeen];
+// Channels of a strip, where there are as many.
+template <class T, int K>
+constexpr int kParityChannels = K == 3 ? kChannels<T> : 2;
+
+// Walks down `count` pairs of rows; put(number, results [2][2][V]) gets each, and numbers below 0.
+// Pair p sees source p - t through the taps 2 t and, in its second row or column, 2 t + 1. The rows
+// begin K / 2 sources before the first pair's own, and so does what is seen of a row.
+template <bool Finite, class T, int V, int K, class Put>
+__device__ inline void walk_pairs(SourceRows<T, V, K / 2 + 1>& rows,
+                                  const Weights<T, V, K>& weights, int count, const Put& put) {
+  constexpr int kLive = K / 2 + 1;   // pairs of rows that a source row meets
+  Sum<T> sums[kLive][2][2][V] = {};  // the newest first: it meets the last taps
+  const auto visit = [&](int number, int, bool exists, const auto& seen) {
+  // a pair begins, and each other one becomes the next older: see walk
 #pragma unroll
-  for (int c = 0; c < kSeen; ++c) inside[c] = tile.col + c >= 0 && tile.col + c < tile.width;
-  const T* line = tile.source;
+    for (int a = kLive - 1; a >= 0; --a) {
 #pragma unroll
-  for (int r = 0; r < kRows; ++r, line += tile.row_step) {
-    const bool row_inside = tile.row + r >= 0 && tile.row + r < tile.height;
-    if (!Finite && !row_inside) continue;
-    Sum<T> seen[kSeen][V];
-    see_row(tile, line, inside, row_inside, seen);
+      for (int i = 0; i < 2; ++i) {
+        const int kh = 2 * (kLive - 1 - a) + i;
 #pragma unroll
-    for (int i = 0; i < kTileRows; ++i) {
-      const int kh = i - 2 * (r - kBefore);
-      if (kh < 0 || kh >= K) continue;
+        for (int j = 0; j < 2; ++j) {
 #pragma unroll
-      for (int c = 0; c < kSeen; ++c) {
-        if (!Finite && !inside[c]) continue;
+          for (int v = 0; v < V; ++v) {
+            Sum<T> sum = a > 0 ? sums[a - 1][i][j][v] : Sum<T>(0);
 #pragma unroll
-        for (int j = 0; j < kTileCols; ++j) {
-          const int kw = j - 2 * (c - kBefore);
-          if (kw < 0 || kw >= K) continue;
-          const Sum<T>* weight = held + (kh * K + kw) * kLaneSlots;
-#pragma unroll
-          for (int v = 0; v < V; ++v) tile.sums[i][j][v] += seen[c][v] * weight[v];
+            for (int c = 0; c < kLive; ++c) {
+              const int kw = 2 * (kLive - 1 - c) + j;
+              if (kh >= K || kw >= K || !(Finite || (exists && rows.inside[c]))) continue;
+              sum += seen[c][v] * weights.taps[kh * K + kw][v];
+            }
+            sums[a][i][j][v] = sum;
+          }
         }
       }
     }
-  }
+    put(number - (kLive - 1), sums[kLive - 1]);
+  };
+  for_each_row(rows, count + kLive - 1, visit);
 }
 
 // K x K taps, one source channel for each of the results'.
 template <class T, int V, int K>
 __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
-    gather_parities(const GatherChannels g,
+    gather_parities(const GatherParities g,
                     const T* __restrict__ sources,   // [n, h', w', c]
                     const T* __restrict__ filter,    // [K, K, c, 1]
                     T* __restrict__ destinations) {  // [n, h, w, c]
   const TilePosition at = tile_position(g.plan, blockIdx.x, threadIdx.x);
-  const int lane_slot = static_cast<int>(threadIdx.x) % g.plan.lanes * V;
-  const int64_t channel = at.vector * V;
-  const int64_t pixel = g.destination_channels;
-  Sum<T>* held = reinterpret_cast<Sum<T>*>(shared_memory());
-  const bool finite = hold_filter(filter, K * K, 1, pixel, channel - lane_slot, false, held);
-
-  const int64_t row = at.row - g.rows.pad % 2;
-  const int64_t col = at.col - g.cols.pad % 2;
-  int row_begin, row_end, col_begin, col_end;
-  clip_side(row, kTileRows, g.rows.destinations, row_begin, row_end);
-  clip_side(col, kTileCols, g.cols.destinations, col_begin, col_end);
-  if (channel >= pixel || at.image >= g.batch || row_begin >= row_end || col_begin >= col_end) {
+  const int channel = static_cast<int>(at.vector) * V;
+  const int image = static_cast<int>(at.image);
+  const int row_pair = static_cast<int>(at.row);
+  const int row = g.rows.first(row_pair);
+  const int col = g.cols.first(static_cast<int>(at.col));
+  if (channel >= g.channels || image >= g.batch || row_pair >= g.row_pairs ||
+      col >= g.cols.destinations) {
     return;
   }
-  Tile<T, V, 1> tile = {};
-  tile.row = (row + g.rows.pad) / 2 - K / 2;
-  tile.col = (col + g.cols.pad) / 2 - K / 2;
-  tile.height = g.rows.sources;
-  tile.width = g.cols.sources;
-  tile.col_step = pixel;
-  tile.row_step = g.cols.sources * pixel;
-  tile.source =
-      sources + ((at.image * tile.height + tile.row) * tile.width + tile.col) * pixel + channel;
-  if (finite) {
-    add_parities<T, V, K, true>(tile, held + lane_slot);
-  } else {
-    add_parities<T, V, K, false>(tile, held + lane_slot);
+  Weights<T, V, K> weights;
+  const bool finite = load_weights<T, V, K>(filter, nullptr, channel, g.channels, false, weights);
+  const int left = g.row_pairs - row_pair;
+  const int count = left < g.plan.tile_rows ? left : g.plan.tile_rows;
+  const uint32_t pixel = static_cast<uint32_t>(g.channels);
+  const uint32_t source_row = static_cast<uint32_t>(g.cols.sources) * pixel;
+  SourceRows<T, V, K / 2 + 1> seen;
+  seen.sources = sources;
+  seen.row = g.rows.source(row_pair) - K / 2;
+  seen.pitch = 1;
+  const int needed = seen.row + count + K / 2;
+  seen.end = needed < g.rows.sources ? needed : g.rows.sources;
+  const int first = g.cols.source(static_cast<int>(at.col)) - K / 2;
+#pragma unroll
+  for (int c = 0; c < K / 2 + 1; ++c) {
+    seen.inside[c] = first + c >= 0 && first + c < g.cols.sources;
   }
+  seen.col_step = pixel;
+  seen.row_step = source_row;
+  seen.place = (image * static_cast<uint32_t>(g.rows.sources) + seen.row) * source_row +
+               first * pixel + channel;
 
-  T* corner = destinations +
-              ((at.image * g.rows.destinations + row) * g.cols.destinations + col) * pixel +
-              channel;
+  const uint32_t result_row = static_cast<uint32_t>(g.cols.destinations) * pixel;
+  uint32_t corner = (image * static_cast<uint32_t>(g.rows.destinations) + row) * result_row +
+                    col * pixel + channel;
+  const bool made[2] = {g.cols.has(col), g.cols.has(col + 1)};
+  const auto put = [&](int number, const Sum<T>(&results)[2][2][V]) {
+    if (number < 0 || number >= count) return;
 #pragma unroll
-  for (int i = 0; i < kTileRows; ++i) {
-    if (i < row_begin || i >= row_end) continue;
+    for (int i = 0; i < 2; ++i) {
+      if (!g.rows.has(row + 2 * number + i)) continue;
 #pragma unroll
-    for (int j = 0; j < kTileCols; ++j) {
-      if (j < col_begin || j >= col_end) continue;
-      Vector<T, V> result;
-#pragma unroll
-      for (int v = 0; v < V; ++v) narrow(tile.sums[i][j][v], result.at[v]);
-      store<T, V>(corner + (i * g.cols.destinations + j) * pixel, result);
+      for (int j = 0; j < 2; ++j) {
+        if (!made[j]) continue;
+        store<T, V>(destinations + (corner + i * result_row + j * pixel), narrow<T>(results[i][j]));
+      }
     }
+    corner += 2 * result_row;
+  };
+  if (finite) {
+    walk_pairs<true>(seen, weights, count, put);
+  } else {
+    walk_pairs<false>(seen, weights, count, put);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "gather_parities.h"
 #include "gather_planes.h"
 #include "gather_points.h"
+#include "gather_strips.h"
 #include "instances.h"
 
 namespace tfcompat_dw::cuda {
@@ -21,20 +22,39 @@ constexpr bool kManySizes = sizeof(T) < 8;
 inline bool square(const Problem& p, int64_t k) { return p.rows.kernel == k && p.cols.kernel == k; }
 inline bool dense(const Axis& axis) { return axis.stride == 1 && axis.dilation == 1; }
 
-// The K of gather_channels: compiled for K x K taps, or 0 for any number.
+// The K of gather_strips: compiled for K x K taps, or 0 where it is not for the problem.
 template <class T>
-inline int fixed_size(const Problem& p, bool forward) {
-  if (!kManySizes<T> || p.rows.dilation > 1 || p.cols.dilation > 1) return 0;
-  // by parity the input gradient has other numbers of taps
-  if (!forward && (p.rows.stride > 1 || p.cols.stride > 1)) return 0;
-  const bool steps = p.rows.stride > 1 || p.cols.stride > 1;
-  return square(p, 3) ? 3 : square(p, 5) ? 5 : square(p, 7) && !steps ? 7 : 0;
+inline int size_of_strips(const Problem& p, bool forward) {
+  const bool strided = p.rows.stride > 1 || p.cols.stride > 1;
+  if (!kManySizes<T> || (!forward && (strided || p.multiplier > 1))) return 0;
+  return square(p, 3) ? 3 : square(p, 5) ? 5 : square(p, 7) && !strided ? 7 : 0;
 }
 
-// Channels of a thread: several where pixels are multiples of that and a channel has one source.
-template <class T>
-inline int vector_width(const Problem& p) {
-  return p.multiplier == 1 && p.channels % kChannels<T> == 0 ? kChannels<T> : 1;
+// Channels of a thread: `several` where a pixel is a multiple of that and a channel has one source.
+inline int vector_width(const Problem& p, int several) {
+  return p.multiplier == 1 && p.channels % several == 0 ? several : 1;
+}
+
+// The strips count elements in 32 bits. The tests count less far.
+#ifndef DW_MOST_ELEMENTS
+#define DW_MOST_ELEMENTS 4294967295
+#endif
+
+// How many images they can count, input or output; 0 where not even its rows and columns, padding
+// and the reach of taps included.
+inline double images_in_32_bits(const Problem& p) {
+  constexpr double kMostPlaces = 1 << 30;
+  const auto places = [](const Axis& axis) {
+    return double(axis.input) + double(axis.output) * axis.stride + axis.pad +
+           double(axis.kernel) * axis.dilation;
+  };
+  if (places(p.rows) > kMostPlaces || places(p.cols) > kMostPlaces ||
+      double(p.lanes()) > kMostPlaces) {
+    return 0;
+  }
+  const double input = double(p.rows.input) * p.cols.input * p.channels;
+  const double output = double(p.rows.output) * p.cols.output * p.lanes();
+  return DW_MOST_ELEMENTS / (input > output ? input : output);
 }
 
 inline bool aligned(const void* address, size_t bytes) {
@@ -71,72 +91,127 @@ struct GatherArrays {
   void* stream;
 };
 
-template <class T, int V, int K, int S>
-inline void start_gather_channels(const GatherChannels& g, const GatherArrays<T>& a) {
-  const int64_t copies = g.rows.forward ? 1 : g.multiplier;
-  const int64_t taps = (K ? K * K : g.held_taps) * copies;
-  launch(gather_channels<T, V, K, S>, grid_of(g.plan.blocks()), g.plan.threads(),
-         static_cast<unsigned>(taps * kLaneSlots * static_cast<int64_t>(sizeof(Sum<T>))), a.stream,
-         g, a.sources, a.filter, a.bias, a.destinations);
+// Calls start(count, arrays) for all images, so many at a time.
+template <class T, class Start>
+inline void for_each_launch(const GatherPoints& g, int64_t images, const GatherArrays<T>& a,
+                            const Start& start) {
+  const int64_t source_image = g.rows.sources * g.cols.sources * g.source_channels;
+  const int64_t result_image = g.rows.destinations * g.cols.destinations * g.destination_channels;
+  for (int64_t first = 0; first < g.batch; first += images) {
+    start(min64(images, g.batch - first),
+          GatherArrays<T>{a.sources + first * source_image, a.filter, a.bias,
+                          a.destinations + first * result_image, a.stream});
+  }
 }
 
-template <class T, int V, int S>
-inline void pick_gather_channels(int K, const GatherChannels& g, const GatherArrays<T>& a) {
-  if constexpr (kManySizes<T>) {
-    if (K == 3) return start_gather_channels<T, V, 3, S>(g, a);
-    if constexpr (V > 1) {
-      if (K == 5) return start_gather_channels<T, V, 5, S>(g, a);
-      if constexpr (S == 1) {
-        if (K == 7) return start_gather_channels<T, V, 7, S>(g, a);
-      }
-    }
-  }
-  start_gather_channels<T, V, 0, S>(g, a);
+// Whether all arrays can be read and written V channels at a time.
+template <class T>
+inline bool vectors_fit(const Problem& p, int V, const GatherArrays<T>& a) {
+  const size_t bytes = V * sizeof(T);
+  return V > 1 && vector_width(p, V) == V && aligned(a.sources, bytes) &&
+         aligned(a.filter, bytes) && aligned(a.destinations, bytes);
+}
+
+template <class T, int V, int K, int S>
+inline void start_gather_strips(const GatherPoints& points, int64_t images,
+                                const GatherArrays<T>& a) {
+  const int64_t channels = points.destination_channels;
+  for_each_launch(points, images, a, [&](int64_t count, const GatherArrays<T>& part) {
+    const TilePlan plan = plan_strips(points.rows, points.cols, count, ceil_div(channels, V),
+                                      V * sizeof(T), kStripCols<V, K>);
+    const GatherStrips g = {strip_axis(points.rows),
+                            strip_axis(points.cols),
+                            static_cast<int32_t>(count),
+                            static_cast<int32_t>(channels),
+                            static_cast<int32_t>(points.source_channels),
+                            static_cast<int32_t>(points.multiplier),
+                            !points.rows.forward,
+                            plan};
+    launch(gather_strips<T, V, K, S>, grid_of(plan.blocks()), plan.threads(), 0, a.stream, g,
+           part.sources, part.filter, part.bias, part.destinations);
+  });
+}
+
+template <class T, int K, int S>
+inline void pick_gather_strips(const Problem& p, bool forward, int64_t images,
+                               const GatherArrays<T>& a) {
+  constexpr int V = kStripChannels<T, K>;
+  vectors_fit<T>(p, V, a) ? start_gather_strips<T, V, K, S>(points_of(p, forward), images, a)
+                          : start_gather_strips<T, 1, K, S>(points_of(p, forward), images, a);
 }
 
 // The K of gather_parities, or 0 where it is not for the problem.
 template <class T>
-inline int size_of_parities(const Problem& p, int V) {
+inline int size_of_parities(const Problem& p) {
   const bool strided = p.rows.stride == 2 && p.cols.stride == 2;
   const bool dilated = p.rows.dilation > 1 || p.cols.dilation > 1;
   if (!kManySizes<T> || !strided || dilated || p.multiplier > 1) return 0;
-  return square(p, 3) ? 3 : square(p, 5) && V > 1 ? 5 : 0;
+  return square(p, 3) ? 3 : square(p, 5) ? 5 : 0;
 }
 
 template <class T, int V, int K>
-inline void start_gather_parities(const GatherChannels& g, const GatherArrays<T>& a) {
-  launch(gather_parities<T, V, K>, grid_of(g.plan.blocks()), g.plan.threads(),
-         static_cast<unsigned>(K * K * kLaneSlots * sizeof(Sum<T>)), a.stream, g, a.sources,
-         a.filter, a.destinations);
+inline void start_gather_parities(const GatherPoints& points, int64_t images,
+                                  const GatherArrays<T>& a) {
+  const GatherAxis rows = pairs_of(points.rows), cols = pairs_of(points.cols);
+  const int64_t channels = points.destination_channels;
+  for_each_launch(points, images, a, [&](int64_t count, const GatherArrays<T>& part) {
+    const TilePlan plan = plan_strips(rows, cols, count, ceil_div(channels, V), V * sizeof(T), 1);
+    const GatherParities g = {parity_axis(points.rows),
+                              parity_axis(points.cols),
+                              static_cast<int32_t>(rows.destinations),
+                              static_cast<int32_t>(count),
+                              static_cast<int32_t>(channels),
+                              plan};
+    launch(gather_parities<T, V, K>, grid_of(plan.blocks()), plan.threads(), 0, a.stream, g,
+           part.sources, part.filter, part.destinations);
+  });
 }
 
+template <class T, int K>
+inline void pick_gather_parities(const Problem& p, int64_t images, const GatherArrays<T>& a) {
+  constexpr int V = kParityChannels<T, K>;
+  vectors_fit<T>(p, V, a) ? start_gather_parities<T, V, K>(points_of(p, false), images, a)
+                          : start_gather_parities<T, 1, K>(points_of(p, false), images, a);
+}
+
+// With as many images at a time as 32 bits count; false where they do not count one, or where the
+// kernels are not compiled for the problem.
 template <class T>
-inline bool gather_by_parities(const Problem& p, int V, const GatherArrays<T>& a) {
-  const int K = size_of_parities<T>(p, V);
-  if (K == 0) return false;
-  const GatherPoints points = points_of(p, false);
-  const TilePlan plan = plan_tiles(of_both_parities(points.rows), of_both_parities(points.cols),
-                                   p.batch, ceil_div(p.channels, V), V);
-  const GatherChannels g = {points.rows, points.cols, p.batch, p.channels, p.channels, 1, 0, plan};
+inline bool gather_by_strips(const Problem& p, bool forward, const GatherArrays<T>& a) {
+  const double images = images_in_32_bits(p);
+  if (images < 1) return false;
+  const int64_t count = images < double(p.batch) ? static_cast<int64_t>(images) : p.batch;
   if constexpr (kManySizes<T>) {
-    if (V == 1) return start_gather_parities<T, 1, 3>(g, a), true;
-    K == 3 ? start_gather_parities<T, kChannels<T>, 3>(g, a)
-           : start_gather_parities<T, kChannels<T>, 5>(g, a);
+    const bool two = p.rows.stride == 2;
+    switch (size_of_strips<T>(p, forward)) {
+      case 3:
+        return two ? pick_gather_strips<T, 3, 2>(p, forward, count, a)
+                   : pick_gather_strips<T, 3, 1>(p, forward, count, a),
+               true;
+      case 5:
+        return two ? pick_gather_strips<T, 5, 2>(p, forward, count, a)
+                   : pick_gather_strips<T, 5, 1>(p, forward, count, a),
+               true;
+      case 7: return pick_gather_strips<T, 7, 1>(p, forward, count, a), true;
+    }
+    if (forward) return false;
+    switch (size_of_parities<T>(p)) {
+      case 3: return pick_gather_parities<T, 3>(p, count, a), true;
+      case 5: return pick_gather_parities<T, 5>(p, count, a), true;
+    }
   }
-  return true;
+  return false;
 }
 
 template <class T>
 inline void gather_by_tiles(const Problem& p, bool forward, const GatherArrays<T>& a) {
-  GatherPoints points = points_of(p, forward);
-  int V = vector_width<T>(p);
+  if (gather_by_strips<T>(p, forward, a)) return;
+  const GatherPoints points = points_of(p, forward);
+  int V = vector_width(p, kChannels<T>);
   const size_t unit = V * sizeof(T);
   if (!aligned(a.sources, unit) || !aligned(a.destinations, unit)) V = 1;
-  if (!forward && gather_by_parities<T>(p, V, a)) return;
   const TilePlan plan =
       plan_tiles(points.rows, points.cols, p.batch, ceil_div(points.destination_channels, V), V);
-  int K = fixed_size<T>(p, forward);
-  if (!forward && p.multiplier > 1) K = 0;  // a channel has several weights for a tap
   const bool held = p.taps() * (forward ? 1 : p.multiplier) <= kMostHeldTaps<T>;
   const GatherChannels g = {points.rows,
                             points.cols,
@@ -146,12 +221,17 @@ inline void gather_by_tiles(const Problem& p, bool forward, const GatherArrays<T
                             static_cast<int32_t>(p.multiplier),
                             held ? static_cast<int32_t>(p.taps()) : 0,
                             plan};
+  const auto start = [&](auto kernel) {
+    const int64_t weights = g.held_taps * (forward ? 1 : p.multiplier) * kLaneSlots;
+    launch(kernel, grid_of(plan.blocks()), plan.threads(),
+           static_cast<unsigned>(weights * static_cast<int64_t>(sizeof(Sum<T>))), a.stream, g,
+           a.sources, a.filter, a.bias, a.destinations);
+  };
   const bool two = forward && p.rows.stride == 2;
   if (V > 1) {
-    two ? pick_gather_channels<T, kChannels<T>, 2>(K, g, a)
-        : pick_gather_channels<T, kChannels<T>, 1>(K, g, a);
+    two ? start(gather_channels<T, kChannels<T>, 2>) : start(gather_channels<T, kChannels<T>, 1>);
   } else {
-    two ? pick_gather_channels<T, 1, 2>(K, g, a) : pick_gather_channels<T, 1, 1>(K, g, a);
+    two ? start(gather_channels<T, 1, 2>) : start(gather_channels<T, 1, 1>);
   }
 }
 
@@ -245,16 +325,17 @@ struct FilterPlans {
   FilterPoints points;
 };
 
-// Columns of 7 x 7 taps that filter_channels sums at once: with three, float16 spills on sm_90.
-constexpr int kColumnsOfSeven = 2;
-
 // The K of filter_channels: compiled for K x K taps, or 0 for any number.
 template <class T>
-inline int summed_size(const Problem& p, int V) {
+inline int summed_size(const Problem& p) {
   if (!kManySizes<T>) return 0;
-  if (square(p, 3)) return 3;
-  if (V == 1) return 0;
-  return square(p, 5) ? 5 : square(p, 7) && p.rows.stride == 1 ? 7 : 0;
+  return square(p, 3) ? 3 : square(p, 5) ? 5 : square(p, 7) && p.rows.stride == 1 ? 7 : 0;
+}
+
+// Channels of a thread, where there are as many: the sums of many taps leave no registers for more.
+template <class T>
+constexpr int summed_channels(int K, int64_t S) {
+  return K < 5 ? kChannels<T> : K == 5 && S == 1 ? 2 : 1;
 }
 
 template <class T>
@@ -269,19 +350,17 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
   const int64_t most = most_splits(input_bytes, choice.sums * static_cast<int64_t>(sizeof(Sum<T>)));
   const bool many_taps = p.taps() > 1 << 20;  // tap blocks are counted in 32 bits
   if (filter_wanted && !many_taps && p.channels_last && on_lattice(p.rows, true) &&
-      on_lattice(p.cols, true) && p.rows.stride == p.cols.stride && p.multiplier < INT32_MAX) {
+      on_lattice(p.cols, true) && p.rows.stride == p.cols.stride && images_in_32_bits(p) >= 1) {
     choice.kernel = FilterChoice::kChannels;
-    choice.V = vector_width<T>(p);
-    choice.K = summed_size<T>(p, choice.V);
-    if (choice.K > 3) choice.V /= 2;  // the sums of that many taps leave no registers for more
+    choice.K = summed_size<T>(p);
+    choice.V = vector_width(p, summed_channels<T>(choice.K, p.rows.stride));
     const uint32_t tap_blocks =
-        choice.K == 7 ? static_cast<uint32_t>(ceil_div(7, kColumnsOfSeven))
-        : choice.K    ? 1
-                      : static_cast<uint32_t>(p.rows.kernel * ceil_div(p.cols.kernel, 3));
+        choice.K ? 1 : static_cast<uint32_t>(p.rows.kernel * ceil_div(p.cols.kernel, 3));
     plans.channels = plan_filter(points.rows, points.cols, p.batch, ceil_div(p.lanes(), choice.V),
-                                 choice.V, tap_blocks, most);
+                                 choice.V * static_cast<int32_t>(sizeof(T)),
+                                 walk_cols(choice.V, choice.K), tap_blocks, most);
     choice.splits = plans.channels.splits;
-    if (plans.channels.blocks <= kMostBlocks) return plans;
+    if (plans.channels.blocks > 0 && plans.channels.blocks <= kMostBlocks) return plans;
   }
   if (filter_wanted && !many_taps && !p.channels_last) {
     choice.kernel = FilterChoice::kPlanes;
@@ -314,24 +393,42 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
   return plans;
 }
 
-template <class T, int V, int S>
-inline void pick_filter_channels(int K, const FilterChannels& f, const FilterArrays<T>& a) {
-  const auto start = [&](auto kernel, int row_sums) {
+inline FilterChannels filter_channels_of(const Problem& p, int32_t bias, const FilterPlan& plan) {
+  return {strip_axis(gather_axis(p.rows, true)),
+          strip_axis(gather_axis(p.cols, true)),
+          static_cast<int32_t>(p.rows.kernel),
+          static_cast<int32_t>(p.cols.kernel),
+          static_cast<int32_t>(p.channels),
+          static_cast<int32_t>(p.lanes()),
+          static_cast<int32_t>(p.multiplier),
+          bias,
+          p.rows.input * p.cols.input * p.channels,
+          p.rows.output * p.cols.output * p.lanes(),
+          plan};
+}
+
+template <class T, int S, int KR, int KC>
+inline void pick_filter_channels(int V, const FilterChannels& f, const FilterArrays<T>& a) {
+  const auto start = [&](auto kernel) {
     launch(kernel, grid_of(f.plan.blocks), kThreads,
-           static_cast<unsigned>(row_sums * kThreads * sizeof(Sum<T>)), a.stream, f, a.input,
-           a.grad, a.workspace);
+           static_cast<unsigned>(KC * V * kThreads * sizeof(Sum<T>)), a.stream, f, a.input, a.grad,
+           a.workspace);
   };
+  constexpr int kSeveral = summed_channels<T>(KR, S);
+  V > 1 ? start(filter_channels<T, kSeveral, KR, KC, S>) : start(filter_channels<T, 1, KR, KC, S>);
+}
+
+template <class T, int S>
+inline void start_filter_channels(const FilterChoice& choice, const FilterChannels& f,
+                                  const FilterArrays<T>& a) {
   if constexpr (kManySizes<T>) {
-    if (K == 3) return start(filter_channels<T, V, 3, 3, S>, 3 * V);
-    if constexpr (V > 1) {
-      if (K == 5) return start(filter_channels<T, V / 2, 5, 5, S>, 5 * V / 2);
-      if constexpr (S == 1) {
-        if (K == 7)
-          return start(filter_channels<T, V / 2, 7, kColumnsOfSeven, S>, kColumnsOfSeven * V / 2);
-      }
+    if (choice.K == 3) return pick_filter_channels<T, S, 3, 3>(choice.V, f, a);
+    if (choice.K == 5) return pick_filter_channels<T, S, 5, 5>(choice.V, f, a);
+    if constexpr (S == 1) {
+      if (choice.K == 7) return pick_filter_channels<T, S, 7, 7>(choice.V, f, a);
     }
   }
-  start(filter_channels<T, V, 1, 3, S>, 3 * V);
+  pick_filter_channels<T, S, 1, 3>(choice.V, f, a);
 }
 
 template <class T>
@@ -340,17 +437,9 @@ inline void start_filter(const Problem& p, const FilterPlans<T>& plans, const Fi
   const GatherPoints points = points_of(p, true);
   const int32_t bias = a.bias_gradient ? 1 : 0;
   if (choice.kernel == FilterChoice::kChannels) {
-    const FilterChannels f = {points.rows, points.cols,   p.batch,
-                              p.channels,  p.lanes(),     static_cast<int32_t>(p.multiplier),
-                              bias,        plans.channels};
-    const bool two = p.rows.stride == 2;
-    if (choice.V > 1) {
-      two ? pick_filter_channels<T, kChannels<T>, 2>(choice.K, f, a)
-          : pick_filter_channels<T, kChannels<T>, 1>(choice.K, f, a);
-    } else {
-      two ? pick_filter_channels<T, 1, 2>(choice.K, f, a)
-          : pick_filter_channels<T, 1, 1>(choice.K, f, a);
-    }
+    const FilterChannels f = filter_channels_of(p, bias, plans.channels);
+    p.rows.stride == 2 ? start_filter_channels<T, 2>(choice, f, a)
+                       : start_filter_channels<T, 1>(choice, f, a);
   } else if (choice.kernel == FilterChoice::kPlanes) {
     const FilterPlanes f = {points, plans.planes, bias};
     const int64_t slabs =

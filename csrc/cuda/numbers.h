@@ -1,6 +1,8 @@
 // The dtypes on the device: storage, the type sums are made in, and vectors of neighbours in
 // memory.
 #pragma once
+#include <type_traits>
+
 #include "platform.h"
 
 namespace tfcompat_dw::cuda {
@@ -34,11 +36,58 @@ __device__ inline void narrow(float sum, float& result) { result = sum; }
 __device__ inline void narrow(float sum, BFloat16& result) { result.bits = float_to_bfloat16(sum); }
 __device__ inline void narrow(float sum, Float16& result) { result.bits = float_to_float16(sum); }
 
+// Two 16-bit neighbours in one register: one instruction takes them apart, one puts them together.
+template <class T>
+struct Pair {
+  uint32_t bits;
+};
+
+template <class T, int V>
+using Unit = std::conditional_t<sizeof(T) == 2 && V % 2 == 0, Pair<T>, T>;
+
 // V neighbours, moved by one instruction. The address has to be a multiple of their size.
 template <class T, int V>
 struct alignas(sizeof(T) * V) Vector {
-  T at[V];
+  static constexpr int kUnits = V * sizeof(T) / sizeof(Unit<T, V>);
+  Unit<T, V> units[kUnits];
 };
+
+template <class T>
+__device__ inline void widen_unit(T value, Sum<T>* sums) {
+  *sums = widen(value);
+}
+__device__ inline void widen_unit(Pair<BFloat16> pair, float* sums) {
+  sums[0] = bfloat16_to_float(static_cast<uint16_t>(pair.bits));
+  sums[1] = bfloat16_to_float(static_cast<uint16_t>(pair.bits >> 16));
+}
+__device__ inline void widen_unit(Pair<Float16> pair, float* sums) {
+  float16_pair_to_floats(pair.bits, sums[0], sums[1]);
+}
+template <class T>
+__device__ inline void narrow_unit(const Sum<T>* sums, T& value) {
+  narrow(*sums, value);
+}
+__device__ inline void narrow_unit(const float* sums, Pair<BFloat16>& pair) {
+  pair.bits = floats_to_bfloat16_pair(sums[0], sums[1]);
+}
+__device__ inline void narrow_unit(const float* sums, Pair<Float16>& pair) {
+  pair.bits = floats_to_float16_pair(sums[0], sums[1]);
+}
+
+template <class T, int V>
+__device__ inline void widen(const Vector<T, V>& vector, Sum<T> (&sums)[V]) {
+  constexpr int kUnits = Vector<T, V>::kUnits;
+#pragma unroll
+  for (int i = 0; i < kUnits; ++i) widen_unit(vector.units[i], sums + i * (V / kUnits));
+}
+template <class T, int V>
+__device__ inline Vector<T, V> narrow(const Sum<T> (&sums)[V]) {
+  constexpr int kUnits = Vector<T, V>::kUnits;
+  Vector<T, V> vector;
+#pragma unroll
+  for (int i = 0; i < kUnits; ++i) narrow_unit(sums + i * (V / kUnits), vector.units[i]);
+  return vector;
+}
 
 template <class T, int V>
 __device__ inline Vector<T, V> load(const T* from) {

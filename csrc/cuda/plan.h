@@ -13,14 +13,34 @@ constexpr int kBlocksOfAnyFilter = 4;  // leaves 64; left to itself the compiler
 constexpr int kTileRows = 4;           // destinations of one thread, see gather_channels.h
 constexpr int kTileCols = 2;
 
+// A number that a kernel divides by: the host works out what to multiply with instead.
+// (Granlund and Montgomery 1994, Division by Invariant Integers using Multiplication, figure 4.1.)
+class Divisor {
+ public:
+  Divisor(int64_t value = 1) : value_(static_cast<uint32_t>(value)) {
+    while (int64_t{1} << shift_ < value) ++shift_;
+    const uint64_t above = (uint64_t{1} << shift_) - value_;
+    magic_ = static_cast<uint32_t>((above << 32) / value_ + 1);
+  }
+  DW_HOST_DEVICE operator uint32_t() const { return value_; }
+  // index is below 2^31: the grid counts no further.
+  DW_HOST_DEVICE uint32_t quotient(uint32_t index) const {
+    return (static_cast<uint32_t>(uint64_t{index} * magic_ >> 32) + index) >> shift_;
+  }
+
+ private:
+  uint32_t value_, magic_, shift_ = 0;
+};
+
 // The threads of a block are a box of lanes x columns x rows x images; the blocks count through
 // classes, channels, columns, rows and images, in this order.
 struct TilePlan {
-  int32_t lanes, cols, rows, images;
-  uint32_t row_classes, col_classes;
-  uint32_t lane_blocks, col_blocks, row_blocks, image_blocks;
+  int32_t tile_rows, tile_cols;  // destinations of one thread
+  Divisor lanes, cols, rows, images;
+  Divisor row_classes, col_classes;
+  Divisor lane_blocks, col_blocks, row_blocks, image_blocks;
 
-  int threads() const { return lanes * cols * rows * images; }
+  int threads() const { return static_cast<int>(lanes * cols * rows * images); }
   double blocks() const {  // a double: more than the grid can hold is refused by the caller
     return double(row_classes) * col_classes * lane_blocks * col_blocks * row_blocks * image_blocks;
   }
@@ -36,23 +56,22 @@ struct TilePosition {
 DW_HOST_DEVICE inline TilePosition tile_position(const TilePlan& plan, uint32_t block,
                                                  uint32_t thread) {
   // the next digit of an index whose digits count up to `count`
-  const auto digit = [](uint32_t& index, uint32_t count) {
-    if (count == 1) return 0u;
-    const uint32_t rest = index / count;
+  const auto digit = [](uint32_t& index, const Divisor& count) {
+    const uint32_t rest = count.quotient(index);
     const uint32_t value = index - rest * count;
     index = rest;
     return value;
   };
-  const auto position = [&](uint32_t blocks, int32_t side) {
+  const auto position = [&](const Divisor& blocks, const Divisor& side) {
     const int64_t first = static_cast<int64_t>(digit(block, blocks)) * side;
-    return first + digit(thread, static_cast<uint32_t>(side));
+    return first + digit(thread, side);
   };
   TilePosition at;
   at.col_class = static_cast<int32_t>(digit(block, plan.col_classes));
   at.row_class = static_cast<int32_t>(digit(block, plan.row_classes));
   at.vector = position(plan.lane_blocks, plan.lanes);
-  at.col = position(plan.col_blocks, plan.cols) * kTileCols;
-  at.row = position(plan.row_blocks, plan.rows) * kTileRows;
+  at.col = position(plan.col_blocks, plan.cols) * plan.tile_cols;
+  at.row = position(plan.row_blocks, plan.rows) * plan.tile_rows;
   at.image = position(plan.image_blocks, plan.images);
   return at;
 }
@@ -69,11 +88,15 @@ inline uint32_t blocks_of(int64_t count, int32_t side) {
   return static_cast<uint32_t>(min64(ceil_div(count, side), UINT32_MAX));
 }
 
-// Lanes for `vectors` side by side: 8 vectors or 32 single channels where so many are there, half
-// of that where fewer threads then stand idle (36 vectors: 9 x 4 instead of 5 x 8).
-inline int32_t log_lanes_for(int64_t vectors, int32_t vector_width) {
-  const int32_t full = vector_width > 1 ? 3 : 5;
-  const int32_t log = log_up_to(vectors, full);
+// How many vectors side by side fill a line of 128 bytes; a warp holds 32.
+inline int32_t vectors_of_line(int32_t vector_bytes) {
+  return vector_bytes > 4 ? 128 / vector_bytes : 32;
+}
+
+// Lanes for `vectors` side by side: a line where so many are there, half of that where fewer
+// threads then stand idle (36 vectors: 9 x 4 instead of 5 x 8).
+inline int32_t log_lanes_for(int64_t vectors, int32_t vector_bytes) {
+  const int32_t log = log_up_to(min64(vectors, vectors_of_line(vector_bytes)), 5);
   const auto idle = [vectors](int32_t side) {
     return ceil_div(vectors, int64_t{1} << side) << side;
   };
@@ -95,25 +118,63 @@ inline int32_t side_for(int64_t count, int32_t most) {
   return best;
 }
 
-inline TilePlan plan_tiles(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
-                           int64_t vectors, int32_t vector_width) {
+// Tiles of rows x cols destinations in boxes of at most `threads`, `most_lanes` and `most_cols`.
+inline TilePlan plan_boxes(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
+                           int64_t vectors, int32_t tile_rows, int32_t tile_cols, int32_t threads,
+                           int32_t most_lanes, int32_t most_cols) {
   TilePlan plan;
   // of the fullest class
-  const int64_t row_tiles = ceil_div(ceil_div(rows.destinations, rows.step), kTileRows);
-  const int64_t col_tiles = ceil_div(ceil_div(cols.destinations, cols.step), kTileCols);
-  plan.lanes = side_for(vectors, vector_width > 1 ? 8 : 32);
-  // 8 tiles of 2 columns, 4 of 4 rows: a square of destinations has the shortest border
-  plan.cols = side_for(col_tiles, static_cast<int32_t>(min64(8, kThreads / plan.lanes)));
-  const int32_t left = kThreads / plan.lanes / plan.cols;
+  const int64_t row_tiles = ceil_div(ceil_div(rows.destinations, rows.step), tile_rows);
+  const int64_t col_tiles = ceil_div(ceil_div(cols.destinations, cols.step), tile_cols);
+  plan.tile_rows = tile_rows;
+  plan.tile_cols = tile_cols;
+  const int32_t lanes = side_for(vectors, most_lanes);
+  const int32_t across =
+      side_for(col_tiles, static_cast<int32_t>(min64(most_cols, threads / lanes)));
+  const int32_t left = threads / lanes / across;
+  plan.lanes = lanes;
+  plan.cols = across;
   plan.rows = side_for(row_tiles, left);
-  plan.images = static_cast<int32_t>(min64(batch, left / plan.rows));
-  plan.row_classes = static_cast<uint32_t>(rows.classes);
-  plan.col_classes = static_cast<uint32_t>(cols.classes);
+  plan.images = min64(batch, left / plan.rows);
+  plan.row_classes = rows.classes;
+  plan.col_classes = cols.classes;
   plan.lane_blocks = blocks_of(vectors, plan.lanes);
   plan.col_blocks = blocks_of(col_tiles, plan.cols);
   plan.row_blocks = blocks_of(row_tiles, plan.rows);
   plan.image_blocks = blocks_of(batch, plan.images);
   return plan;
+}
+
+inline TilePlan plan_tiles(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
+                           int64_t vectors, int32_t vector_width) {
+  // 8 tiles of 2 columns, 4 of 4 rows: a square of destinations has the shortest border
+  return plan_boxes(rows, cols, batch, vectors, kTileRows, kTileCols, kThreads,
+                    vector_width > 1 ? 8 : 32, 8);
+}
+
+// Threads that an H100 holds at 128 registers each, 512 on each of 132 processors. The tests have
+// fewer.
+#ifndef DW_RESIDENT_THREADS
+#define DW_RESIDENT_THREADS 67584
+#endif
+constexpr double kResidentThreads = DW_RESIDENT_THREADS;
+
+// Strips (strip.h) of `cols` columns and vectors of so many bytes. Long ones read the rows between
+// two of them less often and begin less often; many fill the GPU, the last round of blocks as well.
+inline TilePlan plan_strips(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
+                            int64_t vectors, int32_t vector_bytes, int32_t strip_cols) {
+  const int64_t tall = ceil_div(rows.destinations, rows.step);
+  const double columns = double(batch) * vectors * rows.classes * cols.classes *
+                         ceil_div(ceil_div(cols.destinations, cols.step), strip_cols);
+  constexpr int64_t kLong = 128, kMiddling = 16, kShort = 2;
+  int64_t strips = ceil_div(tall, kLong);
+  const auto length = [&] { return ceil_div(tall, strips); };
+  while (length() > kMiddling && columns * strips < 6 * kResidentThreads) strips *= 2;
+  while (length() > kShort && columns * strips < kResidentThreads) strips *= 2;
+  // where they do not fill it, small blocks reach more processors
+  const int32_t threads = columns * strips < kResidentThreads / 2 ? kThreads / 4 : kThreads;
+  return plan_boxes(rows, cols, batch, vectors, static_cast<int32_t>(length()), strip_cols, threads,
+                    vectors_of_line(vector_bytes), threads);
 }
 
 // Channels first: a block takes `planes` whole planes (counted on the side with fewer channels), or
@@ -191,13 +252,14 @@ inline PlanePlan plan_planes(const GatherAxis& row_axis, const GatherAxis& col_a
 #endif
 constexpr int64_t kFilterBlocks = DW_FILTER_BLOCKS;
 
-// Channels last: units are walks of `rows` output rows and two columns.
+// Channels last: units are walks of `rows` output rows and `cols` columns.
 struct FilterPlan {
   int32_t log_lanes;
   uint32_t lane_blocks, tap_blocks, splits;
-  int64_t strips, segments, rows;
-  int64_t units, rounds;
-  double blocks;
+  Divisor strips, col_classes, segments, row_classes;
+  int32_t rows, cols, rounds;
+  uint32_t units;
+  double blocks;  // 0: there are more units than can be counted
 };
 
 // At most as many splits as keep the partial sums within an eighth of the input's bytes.
@@ -206,26 +268,34 @@ inline int64_t most_splits(int64_t input_bytes, int64_t partial_bytes) {
 }
 
 inline FilterPlan plan_filter(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
-                              int64_t vectors, int32_t vector_width, uint32_t tap_blocks,
-                              int64_t most_splits) {
-  FilterPlan plan;
-  plan.log_lanes = log_lanes_for(vectors, vector_width);
+                              int64_t vectors, int32_t vector_bytes, int32_t walk_cols,
+                              uint32_t tap_blocks, int64_t most_splits) {
+  FilterPlan plan = {};
+  plan.log_lanes = log_lanes_for(vectors, vector_bytes);
   plan.lane_blocks = blocks_of(vectors, 1 << plan.log_lanes);
   plan.tap_blocks = tap_blocks;
   const int64_t tall = ceil_div(rows.destinations, rows.step);
-  plan.strips = ceil_div(ceil_div(cols.destinations, cols.step), 2);
+  const int64_t strips = ceil_div(ceil_div(cols.destinations, cols.step), walk_cols);
   const int64_t positions = kThreads >> plan.log_lanes;
   const int64_t others = max64(1, static_cast<int64_t>(plan.lane_blocks) * tap_blocks);
   const int64_t wanted = max64(1, min64(kFilterBlocks / others, most_splits));
+  const auto units = [&] {
+    return batch * rows.classes * ceil_div(tall, plan.rows) * cols.classes * strips;
+  };
   // long walks load the rows between two of them twice less often; short ones fill the GPU
-  for (plan.rows = 32;; plan.rows /= 2) {
-    plan.segments = ceil_div(tall, plan.rows);
-    plan.units = batch * rows.classes * plan.segments * cols.classes * plan.strips;
-    if (plan.rows == 2 || plan.units >= wanted * positions) break;
-  }
-  plan.splits = static_cast<uint32_t>(min64(wanted, ceil_div(plan.units, positions)));
-  plan.rounds = ceil_div(plan.units, plan.splits * positions);
-  plan.blocks = double(plan.lane_blocks) * tap_blocks * plan.splits;
+  plan.cols = walk_cols;
+  plan.rows = 32;
+  while (plan.rows > 2 && units() < wanted * positions) plan.rows /= 2;
+  plan.strips = strips;
+  plan.col_classes = cols.classes;
+  plan.segments = ceil_div(tall, plan.rows);
+  plan.row_classes = rows.classes;
+  plan.splits = static_cast<uint32_t>(min64(wanted, ceil_div(units(), positions)));
+  const int64_t rounds = ceil_div(units(), plan.splits * positions);
+  plan.rounds = static_cast<int32_t>(rounds);
+  plan.units = static_cast<uint32_t>(units());
+  const bool counted = rounds * plan.splits * positions <= INT32_MAX;
+  plan.blocks = counted ? double(plan.lane_blocks) * tap_blocks * plan.splits : 0;
   return plan;
 }
 

@@ -36,6 +36,21 @@ __device__ inline uint16_t float_to_float16(float value) {
   return __half_as_ushort(__float2half_rn(value));
 }
 
+// Two at once, the first in the lower half.
+__device__ inline void float16_pair_to_floats(uint32_t bits, float& first, float& second) {
+  const float2 both = __half22float2(*reinterpret_cast<const __half2*>(&bits));
+  first = both.x;
+  second = both.y;
+}
+__device__ inline uint32_t floats_to_bfloat16_pair(float first, float second) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(first, second);
+  return *reinterpret_cast<const uint32_t*>(&both);
+}
+__device__ inline uint32_t floats_to_float16_pair(float first, float second) {
+  const __half2 both = __floats2half2_rn(first, second);
+  return *reinterpret_cast<const uint32_t*>(&both);
+}
+
 // Starts a kernel on a stream and reports a launch that was refused.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, unsigned shared_bytes,

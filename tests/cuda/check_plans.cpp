@@ -72,21 +72,62 @@ bool tiles_cover(const Problem& p, bool forward, int V) {
   return pixels.cover.once(forward ? "tiles, forward" : "tiles, input gradient");
 }
 
-// gather_parities: the tiles of all threads, and each is told how much of it exists.
-bool parities_cover(const Problem& p, int V) {
-  const GatherPoints g = points_of(p, false);
-  const TilePlan plan = plan_tiles(of_both_parities(g.rows), of_both_parities(g.cols), p.batch,
-                                   ceil_div(g.destination_channels, V), V);
+// gather_strips: the strips of all threads.
+template <int V, int K>
+bool strips_cover(const Problem& p, bool forward) {
+  const GatherPoints g = points_of(p, forward);
+  constexpr int kCols = kStripCols<V, K>;
+  const TilePlan plan =
+      plan_strips(g.rows, g.cols, p.batch, ceil_div(g.destination_channels, V), 4 * V, kCols);
+  const StripAxis rows = strip_axis(g.rows), cols = strip_axis(g.cols);
   CoverOfPixels pixels = {g, V};
   for_each_tile(plan, p.batch, [&](const TilePosition& at) {
-    const int64_t first_row = at.row - p.rows.pad % 2;
-    const int64_t first_col = at.col - p.cols.pad % 2;
-    int row_begin, row_end, col_begin, col_end;
-    clip_side(first_row, kTileRows, g.rows.destinations, row_begin, row_end);
-    clip_side(first_col, kTileCols, g.cols.destinations, col_begin, col_end);
-    for (int row = row_begin; row < row_end; ++row) {
-      for (int col = col_begin; col < col_end; ++col) {
-        pixels.take(at, first_row + row, first_col + col);
+    const int32_t row = at.row_class + static_cast<int32_t>(at.row) * rows.step;
+    const int32_t col = at.col_class + static_cast<int32_t>(at.col) * cols.step;
+    if (row >= rows.destinations) return;
+    for (int32_t i = 0; i < strip_rows(rows, row, plan.tile_rows); ++i) {
+      for (int32_t j = 0; j < kCols && col + j * cols.step < cols.destinations; ++j) {
+        pixels.take(at, row + i * rows.step, col + j * cols.step);
+      }
+    }
+  });
+  return pixels.cover.once(forward ? "strips, forward" : "strips, input gradient");
+}
+
+// What strip_axis says, against the forward pass as problem.h tells it.
+bool strips_see(const Axis& axis, bool forward) {
+  const StripAxis strip = strip_axis(gather_axis(axis, forward));
+  const int32_t S = forward ? static_cast<int32_t>(axis.stride) : 1;
+  for (int32_t d = 0; d < strip.destinations; ++d) {
+    const int32_t r = d % strip.step, i = d / strip.step;
+    for (int32_t j = 0; j < axis.kernel; ++j) {
+      const int64_t source = r - strip.before + (i * S + j) * strip.pitch;
+      const int64_t k = forward ? j : axis.kernel - 1 - j;
+      const int64_t output = forward ? d : source, input = forward ? source : d;
+      if (output * axis.stride + k * axis.dilation - axis.pad == input) continue;
+      std::printf("strips: result %d sees %" PRId64 " through tap %d\n", d, source, j);
+      return false;
+    }
+  }
+  return true;
+}
+
+// gather_parities: the pairs of all threads, and each is told how much of it exists.
+bool parities_cover(const Problem& p, int V) {
+  const GatherPoints g = points_of(p, false);
+  const GatherAxis row_pairs = pairs_of(g.rows), col_pairs = pairs_of(g.cols);
+  const TilePlan plan =
+      plan_strips(row_pairs, col_pairs, p.batch, ceil_div(g.destination_channels, V), 4 * V, 1);
+  const ParityAxis rows = parity_axis(g.rows), cols = parity_axis(g.cols);
+  CoverOfPixels pixels = {g, V};
+  for_each_tile(plan, p.batch, [&](const TilePosition& at) {
+    if (at.col >= col_pairs.destinations) return;
+    const int64_t end = min64(at.row + plan.tile_rows, row_pairs.destinations);
+    for (int64_t pair = at.row; pair < end; ++pair) {
+      for (int32_t i = 0; i < 4; ++i) {
+        const int32_t row = rows.first(static_cast<int32_t>(pair)) + i / 2;
+        const int32_t col = cols.first(static_cast<int32_t>(at.col)) + i % 2;
+        if (rows.has(row) && cols.has(col)) pixels.take(at, row, col);
       }
     }
   });
@@ -223,21 +264,20 @@ bool sums_cover(const Problem& p) {
   const GatherPoints g = points_of(p, true);
   if (choice.kernel == FilterChoice::kChannels) {
     const FilterPlan& plan = plans.channels;
-    const FilterChannels f = {g.rows,     g.cols,    p.batch,
-                              p.channels, p.lanes(), static_cast<int32_t>(p.multiplier),
-                              1,          plan};
+    const FilterChannels f = filter_channels_of(p, 1, plan);
     const int64_t positions = kThreads >> plan.log_lanes;
     Cover cover(p.batch * g.rows.destinations * g.cols.destinations);
     for (int64_t part = 0; part < plan.splits * positions; ++part) {
       for (int64_t round = 0; round < plan.rounds; ++round) {
         const int64_t unit = round * plan.splits * positions + part;
         if (unit >= plan.units) break;
-        const Walk w = walk_of(f, unit, 0, 0, static_cast<int>(p.rows.stride));
+        const Walk w =
+            walk_of(f, static_cast<uint32_t>(unit), 0, 0, static_cast<int32_t>(p.rows.stride));
         for (int64_t i = 0; i < w.count; ++i) {
-          for (int64_t j = 0; j < kWalkCols; ++j) {
-            const int64_t col = w.col + j * w.col_step;
+          for (int64_t j = 0; j < plan.cols; ++j) {
+            const int64_t col = w.col + j * f.cols.step;
             if (col >= g.cols.destinations) break;
-            cover.take((w.image * g.rows.destinations + w.row + i * w.row_step) *
+            cover.take((w.image * g.rows.destinations + w.row + i * f.rows.step) *
                            g.cols.destinations +
                        col);
           }
@@ -284,6 +324,12 @@ bool check_one(Kind kind) {
         if (!forward && p.rows.stride == 2 && p.cols.stride == 2 && !parities_cover(p, V)) {
           return print_problem(p), false;
         }
+      }
+      const bool strips = forward || (p.rows.stride == 1 && p.cols.stride == 1);
+      if (strips && !(strips_cover<1, 3>(p, forward) && strips_cover<1, 7>(p, forward) &&
+                      strips_cover<4, 3>(p, forward) && strips_see(p.rows, forward) &&
+                      strips_see(p.cols, forward))) {
+        return print_problem(p), false;
       }
     }
     if (!planes_cover<double>(p, forward) || !planes_cover<float>(p, forward) ||

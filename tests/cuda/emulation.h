@@ -250,5 +250,15 @@ inline uint16_t float_to_float16(float value) {
   std::memcpy(&bits, &narrow, 2);
   return bits;
 }
+inline void float16_pair_to_floats(uint32_t bits, float& first, float& second) {
+  first = float16_to_float(static_cast<uint16_t>(bits));
+  second = float16_to_float(static_cast<uint16_t>(bits >> 16));
+}
+inline uint32_t floats_to_bfloat16_pair(float first, float second) {
+  return static_cast<uint32_t>(float_to_bfloat16(second)) << 16 | float_to_bfloat16(first);
+}
+inline uint32_t floats_to_float16_pair(float first, float second) {
+  return static_cast<uint32_t>(float_to_float16(second)) << 16 | float_to_float16(first);
+}
 
 }  // namespace tfcompat_dw::cuda
