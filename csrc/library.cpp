@@ -445,6 +445,12 @@ void* data_or_null(Tensor& tensor) {
   return tensor.defined() ? tensor.mutable_data_ptr() : nullptr;
 }
 
+// Memory for the partial sums of a filter gradient.
+[[maybe_unused]] Tensor empty_workspace(const Tensor& like, DataType dtype, int64_t bytes) {
+  const int64_t size = dtype == DataType::kFloat64 ? 8 : dtype == DataType::kFloat32 ? 4 : 2;
+  return empty_vector(like, bytes / size);
+}
+
 // The filter and the bias gradient in one sweep.
 std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem problem,
                                             const Tensor& input, const Tensor& grad,
@@ -470,19 +476,15 @@ std::tuple<Tensor, Tensor> filter_gradients(const Arguments& args, Problem probl
         const Tensor seen = aligned(x, args.channels_last, problem.channels_last);
         const Tensor grads = aligned(g, args.channels_last, problem.channels_last);
         const int64_t bytes = cuda::workspace_bytes(problem, filter_wanted, bias_wanted);
-        const int64_t elements = bytes / (problem.dtype == DataType::kFloat64   ? 8
-                                          : problem.dtype == DataType::kFloat32 ? 4
-                                                                                : 2);
-        Tensor workspace = empty_vector(grad, elements);
+        Tensor workspace = empty_workspace(grad, problem.dtype, bytes);
         cuda::backward_filter(problem, seen.const_data_ptr(), grads.const_data_ptr(), filter_result,
                               bias_result, workspace.mutable_data_ptr(), stream);
       });
   return {filter, bias};
 }
 
-// The input gradient with the filter or bias gradient, on the CPU, in turns. The memory order is
-// that of input and grad.
-std::tuple<Tensor, Tensor, Tensor> gradients_in_turns(const Arguments& args, Problem problem,
+// The input gradient with the filter or bias gradient. The memory order is that of input and grad.
+std::tuple<Tensor, Tensor, Tensor> gradients_together(const Arguments& args, Problem problem,
                                                       const Tensor& input, const Tensor& filter,
                                                       const Tensor& grad, bool filter_wanted,
                                                       bool bias_wanted) {
@@ -492,9 +494,24 @@ std::tuple<Tensor, Tensor, Tensor> gradients_in_turns(const Arguments& args, Pro
   const Tensor x = dense(input, args.channels_last, problem.channels_last);
   const Tensor f = contiguous_filter(filter);
   const Tensor g = dense(grad, args.channels_last, problem.channels_last);
-  cpu::backward(problem, x.const_data_ptr(), f.const_data_ptr(), g.const_data_ptr(),
-                dinput.mutable_data_ptr(), data_or_null(dfilter), data_or_null(dbias),
-                parallel_for);
+  void* filter_result = data_or_null(dfilter);
+  void* bias_result = data_or_null(dbias);
+  on_device_of(
+      grad,
+      [&] {
+        cpu::backward(problem, x.const_data_ptr(), f.const_data_ptr(), g.const_data_ptr(),
+                      dinput.mutable_data_ptr(), filter_result, bias_result, parallel_for);
+      },
+      [&](auto stream) {
+        const Tensor seen = aligned(x, args.channels_last, problem.channels_last);
+        const Tensor grads = aligned(g, args.channels_last, problem.channels_last);
+        const Tensor weights = aligned(f, true, true);
+        const int64_t bytes = cuda::backward_workspace_bytes(problem, filter_wanted, bias_wanted);
+        Tensor workspace = empty_workspace(grad, problem.dtype, bytes);
+        cuda::backward(problem, seen.const_data_ptr(), weights.const_data_ptr(),
+                       grads.const_data_ptr(), dinput.mutable_data_ptr(), filter_result,
+                       bias_result, workspace.mutable_data_ptr(), stream);
+      });
   return {dinput, dfilter, dbias};
 }
 
@@ -540,9 +557,8 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& input, const Tensor& f
   check_grad(args, problem, grad);
   const bool one_order =
       channels_last_in_memory(input, channels_last) == channels_last_in_memory(grad, channels_last);
-  if (mask[0] && (mask[1] || mask[2]) && grad.is_cpu() && one_order && input.numel() > 0 &&
-      grad.numel() > 0) {
-    return gradients_in_turns(args, problem, input, filter, grad, mask[1], mask[2]);
+  if (mask[0] && (mask[1] || mask[2]) && one_order && input.numel() > 0 && grad.numel() > 0) {
+    return gradients_together(args, problem, input, filter, grad, mask[1], mask[2]);
   }
   Tensor dinput;
   Tensor dfilter;

@@ -268,7 +268,8 @@ def loads_of_a_row(kernel: Kernel) -> int:
 def vector_faults(kernel: Kernel, counts: Opcodes) -> Iterator[str]:
     """Channels-last kernels of several channels a thread that do not move them all at once."""
     gathering = ("gather_channels", "gather_strips", "gather_parities")
-    if kernel.name not in (*gathering, "filter_channels") or kernel.numbers[0] == 1:
+    summing = ("filter_channels", "backward_channels")
+    if kernel.name not in (*gathering, *summing) or kernel.numbers[0] == 1:
         return
     loads, stores = moves(counts, "ld"), moves(counts, "st")
     wide = kernel.numbers[0] * ITEM_BYTES[kernel.dtype]

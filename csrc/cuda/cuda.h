@@ -25,4 +25,14 @@ int64_t workspace_bytes(const Problem& problem, bool filter_wanted, bool bias_wa
 void backward_filter(const Problem& problem, const void* input, const void* grad,
                      void* filter_gradient, void* bias_gradient, void* workspace, void* stream);
 
+// As workspace_bytes, for backward.
+int64_t backward_workspace_bytes(const Problem& problem, bool filter_wanted, bool bias_wanted);
+
+// The input gradient with one of the others or both, in one sweep where there is a kernel for that:
+// a filter gradient's sums are added in another order then. All arrays but the gradients of filter
+// and bias are aligned to 16 bytes.
+void backward(const Problem& problem, const void* input, const void* filter, const void* grad,
+              void* input_gradient, void* filter_gradient, void* bias_gradient, void* workspace,
+              void* stream);
+
 }  // namespace tfcompat_dw::cuda

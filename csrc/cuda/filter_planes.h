@@ -1,8 +1,9 @@
 // Filter and bias gradient, channels first: input and gradient come into shared memory as flat
-// pieces (slab.h); a thread belongs to one output channel of the block and walks down columns with
-// the sums of all taps in registers.
+// pieces (slab.h); a thread belongs to one output channel of the block and walks down its columns
+// with the sums of all taps in registers.
 #pragma once
-#include "gather_points.h"
+#include "filter_walk.h"
+#include "gather_planes.h"
 #include "plan.h"
 #include "reduce.h"
 #include "slab.h"
@@ -15,97 +16,151 @@ struct FilterPlanes {
   int32_t bias;
 };
 
-// K: 3 or 5 for K x K taps, stride and dilation 1; 0: nine taps at a time of any filter.
-template <class T, int K>
-__global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
+// One of the channels of a block, and which of those that share it a thread is.
+struct PlaneMember {
+  int own, member;
+  bool present;
+};
+__device__ inline PlaneMember plane_member(const FilterPlanesPlan& plan, int lanes) {
+  const int own = static_cast<int>(threadIdx.x) / plan.members;
+  return {own, static_cast<int>(threadIdx.x) % plan.members, own < lanes};
+}
+
+// Calls add(input, grad, rows, from) for every unit of a block, with what it holds of both.
+template <class T, class Add>
+__device__ inline void for_each_unit(const FilterPlanes& f, uint32_t group, uint32_t split,
+                                     const T* input, const T* grad, const Add& add) {
+  const GatherPoints& p = f.problem;
+  const PlanePlan& slabs = f.plan.slabs;
+  const int64_t first = static_cast<int64_t>(group) * slabs.planes;  // input channel
+  const int planes = static_cast<int>(min64(slabs.planes, p.source_channels - first));
+  const int copies = static_cast<int>(p.multiplier);
+  T* shared = reinterpret_cast<T*>(shared_memory());
+  for (int64_t unit = split; unit < f.plan.units; unit += f.plan.splits) {
+    const int64_t image = unit / slabs.bands;
+    const int64_t band = unit - image * slabs.bands;
+    const Range rows = {band * slabs.rows, min64(p.rows.destinations, (band + 1) * slabs.rows)};
+    const Range from = slabs.whole ? Range{0, p.rows.sources} : sources_of(p.rows, p.rows, rows);
+    const Slab<T> seen(shared, slabs.source_piece, input, image * p.source_channels + first, planes,
+                       p.rows.sources, p.cols.sources, from, slabs.whole);
+    const Slab<T> grads(shared + slabs.source_slab, slabs.result_piece, grad,
+                        image * p.destination_channels + first * copies, planes * copies,
+                        p.rows.destinations, p.cols.destinations, rows, slabs.whole);
+    seen.copy_in();
+    grads.copy_in();
+    __syncthreads();
+    add(seen, grads, rows, from);
+    __syncthreads();  // the slabs are read: the next unit may come in
+  }
+}
+
+// Adds up `taps` sums of each channel over its threads; partial: of the block's first channel.
+template <class S>
+__device__ inline void put_plane_sum(const PlaneMember& own, int members, S sum, S* partial) {
+  S* buffer = reinterpret_cast<S*>(shared_memory());
+  sum = block_sum(sum, buffer, own.present ? own.member : members, members, 1);
+  if (own.member == 0 && own.present) partial[own.own] = sum;
+}
+
+// K x K taps at stride S.
+template <class T, int K, int S>
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
     filter_planes(const FilterPlanes f,
                   const T* __restrict__ input,    // [n, c, h, w]
                   const T* __restrict__ grad,     // [n, c * m, h', w']
-                  Sum<T>* __restrict__ partials)  // [splits, (taps + bias) * c * m]
+                  Sum<T>* __restrict__ partials)  // [splits, (K * K + bias) * c * m]
 {
-  constexpr int kTaps = K ? K * K : 9;
+  constexpr int C = plane_cols(K), N = (C - 1) * S + K;
   const GatherPoints& p = f.problem;
-  const FilterPlanesPlan& plan = f.plan;
-  const auto [group, tap_block, split] = filter_block(plan.groups, plan.tap_blocks);
-  const int64_t first = static_cast<int64_t>(group) * plan.planes;  // input channel
-  const int planes = static_cast<int>(min64(plan.planes, p.source_channels - first));
-  const int multiplier = static_cast<int>(p.multiplier);
-  const int members = plan.members;  // threads of one output channel
-  const int own = static_cast<int>(threadIdx.x) / members;
-  const int member = static_cast<int>(threadIdx.x) % members;
-  const bool present = own < planes * multiplier;
+  const FilterBlock block = filter_block(f.plan.groups, f.plan.tap_blocks);
+  const StripAxis rows = strip_axis(p.rows), cols = strip_axis(p.cols);
+  const int copies = static_cast<int>(p.multiplier);
+  const int64_t first = static_cast<int64_t>(block.lanes) * f.plan.slabs.planes;
+  const int planes = static_cast<int>(min64(f.plan.slabs.planes, p.source_channels - first));
+  const PlaneMember own = plane_member(f.plan, planes * copies);
+
+  FilterSums<T, 1, K, K, S> sums;
+  const auto add_units = [&](auto skips) {
+    sums = {};
+    for_each_unit(f, block.lanes, block.split, input, grad,
+                  [&](const Slab<T>& seen, const Slab<T>& grads, Range band, Range from) {
+                    const int strips = own.present ? f.plan.strips.count() : 0;
+                    const int tall = static_cast<int>(band.end - band.begin);
+                    for (int item = own.member; item < strips; item += f.plan.members) {
+                      const BandStrip at = band_strip(f.plan.strips, item);
+                      if (at.row >= tall || at.col >= cols.destinations) continue;
+                      const int left = (tall - at.row + rows.step - 1) / rows.step;
+                      WalkView<T, N, C> view;
+                      view.count = left < f.plan.strips.length ? left : f.plan.strips.length;
+                      view.row = (static_cast<int>(band.begin) + at.row) * S - rows.before -
+                                 static_cast<int>(from.begin);
+                      view.pitch = rows.pitch;
+                      view.height = static_cast<int>(from.end - from.begin);
+                      const int col = at.col * S - cols.before;
+                      view.seen_line = seen.plane(own.own / copies) + view.row * cols.sources + col;
+                      view.seen_row = rows.pitch * cols.sources;
+                      view.seen_col = cols.pitch;
+                      view.grad_line = grads.plane(own.own) + at.row * cols.destinations + at.col;
+                      view.grad_row = rows.step * cols.destinations;
+                      view.grad_col = cols.step;
+#pragma unroll
+                      for (int c = 0; c < N; ++c) {
+                        const int x = col + c * cols.pitch;
+                        view.inside[c] = x >= 0 && x < cols.sources;
+                      }
+#pragma unroll
+                      for (int j = 0; j < C; ++j)
+                        view.made[j] = at.col + j * cols.step < cols.destinations;
+                      add_walk<decltype(skips)::value>(sums, view, f.bias);
+                    }
+                  });
+  };
+  add_units(std::false_type());
+  // an infinity or a NaN that met padding has left a NaN; the block goes one way
+  if (!all_threads(finite(sums))) add_units(std::true_type());
+
+  const int64_t lanes = p.destination_channels;
+  Sum<T>* partial = partials + block.split * (K * K + f.bias) * lanes + first * copies;
+#pragma unroll
+  for (int k = 0; k < K * K; ++k) {
+    put_plane_sum(own, f.plan.members, sums.taps[k / K][k % K][0], partial + k * lanes);
+  }
+  if (f.bias) put_plane_sum(own, f.plan.members, sums.bias[0], partial + K * K * lanes);
+}
+
+// Any filter and stride, nine taps at a time.
+template <class T>
+__global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
+    filter_any_planes(const FilterPlanes f,
+                      const T* __restrict__ input,    // [n, c, h, w]
+                      const T* __restrict__ grad,     // [n, c * m, h', w']
+                      Sum<T>* __restrict__ partials)  // [splits, (taps + bias) * c * m]
+{
+  constexpr int kTaps = 9;
+  const GatherPoints& p = f.problem;
+  const FilterBlock block = filter_block(f.plan.groups, f.plan.tap_blocks);
+  const int copies = static_cast<int>(p.multiplier);
+  const int64_t first = static_cast<int64_t>(block.lanes) * f.plan.slabs.planes;
+  const int planes = static_cast<int>(min64(f.plan.slabs.planes, p.source_channels - first));
+  const PlaneMember own = plane_member(f.plan, planes * copies);
   const int width = static_cast<int>(p.cols.sources);
   const int cols = static_cast<int>(p.cols.destinations);
   const int taps = p.rows.kernel * p.cols.kernel;
-  const int first_tap = static_cast<int>(tap_block) * kTaps;
+  const int first_tap = static_cast<int>(block.taps) * kTaps;
 
-  T* shared = reinterpret_cast<T*>(shared_memory());
-  Sum<T> sums[kTaps];
-#pragma unroll
-  for (int k = 0; k < kTaps; ++k) sums[k] = 0;
+  Sum<T> sums[kTaps] = {};
   Sum<T> bias_sum = 0;
-
-  for (int64_t unit = split; unit < plan.units; unit += plan.splits) {
-    const int64_t image = unit / plan.bands;
-    const int64_t band = unit - image * plan.bands;
-    const Range rows = {band * plan.rows, min64(p.rows.destinations, (band + 1) * plan.rows)};
-    const Range from = plan.whole ? Range{0, p.rows.sources} : sources_of(p.rows, p.rows, rows);
-    const int height = static_cast<int>(from.end - from.begin);
-    const int tall = static_cast<int>(rows.end - rows.begin);
-    // whole planes where there are several, else the band's rows of one
-    const T* seen_piece =
-        input + ((image * p.source_channels + first) * p.rows.sources + from.begin) * width;
-    const T* grad_piece =
-        grad +
-        ((image * p.destination_channels + first * multiplier) * p.rows.destinations + rows.begin) *
-            cols;
-    const int seen_lead = lead_of(seen_piece);
-    const int grad_lead = lead_of(grad_piece);
-    copy_in(seen_piece, shared, seen_lead, planes * height * width);
-    copy_in(grad_piece, shared + plan.input_slab, grad_lead, planes * multiplier * tall * cols);
-    __syncthreads();
-    if (present) {
-      const T* seen = shared + seen_lead + own / multiplier * height * width;
-      const T* grads = shared + plan.input_slab + grad_lead + own * tall * cols;
-      if constexpr (K > 0) {
-        const int strips = static_cast<int>(ceil_div(tall, plan.strip));
-        for (int item = member; item < strips * cols; item += members) {
+  for_each_unit(
+      f, block.lanes, block.split, input, grad,
+      [&](const Slab<T>& seen, const Slab<T>& grads, Range band, Range from) {
+        const int count = own.present ? static_cast<int>(band.end - band.begin) * cols : 0;
+        const int height = static_cast<int>(from.end - from.begin);
+        const T* seen_plane = seen.plane(own.present ? own.own / copies : 0);
+        const T* grad_plane = grads.plane(own.present ? own.own : 0);
+        for (int item = own.member; item < count; item += f.plan.members) {
           const int col = item % cols;
-          const int begin = item / cols * static_cast<int>(plan.strip);
-          const int end = static_cast<int>(min64(tall, begin + plan.strip));
-          const int64_t left = int64_t{col} - p.cols.pad;
-          bool inside[K];
-#pragma unroll
-          for (int k = 0; k < K; ++k) inside[k] = left + k >= 0 && left + k < width;
-          Sum<T> ring[K];  // gradients of this column, the newest first
-#pragma unroll
-          for (int k = 0; k < K; ++k) ring[k] = 0;
-          for (int r = begin; r < end + K - 1; ++r) {  // input row r - pad meets result r - kh
-#pragma unroll
-            for (int k = K - 1; k > 0; --k) ring[k] = ring[k - 1];
-            if (r < end) {
-              ring[0] = widen(grads[r * cols + col]);
-              bias_sum += ring[0];
-            }
-            const int64_t y = rows.begin + r - p.rows.pad - from.begin;
-            if (y < 0 || y >= height) continue;
-            const T* line = seen + y * width + left;
-#pragma unroll
-            for (int k = 0; k < K; ++k) {
-              if (!inside[k]) continue;
-              const Sum<T> value = widen(line[k]);
-#pragma unroll
-              for (int a = 0; a < K; ++a) {
-                if (r - a >= begin && r - a < end) sums[a * K + k] += value * ring[a];
-              }
-            }
-          }
-        }
-      } else {
-        for (int item = member; item < tall * cols; item += members) {
-          const int col = item % cols;
-          const int64_t row = rows.begin + item / cols;
-          const Sum<T> value = widen(grads[item]);
+          const int64_t row = band.begin + item / cols;
+          const Sum<T> value = widen(grad_plane[item]);
           bias_sum += value;
 #pragma unroll
           for (int k = 0; k < kTaps; ++k) {
@@ -118,27 +173,23 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
                               static_cast<int64_t>(tap % p.cols.kernel) * p.cols.dilation -
                               p.cols.pad;
             if (y < 0 || y >= height || x < 0 || x >= width) continue;
-            sums[k] += widen(seen[y * width + x]) * value;
+            sums[k] += widen(seen_plane[y * width + x]) * value;
           }
         }
-      }
-    }
-    __syncthreads();  // the slabs are read: the next unit may come in
-  }
+      });
 
   const int64_t lanes = p.destination_channels;
-  Sum<T>* partial = partials + split * static_cast<int64_t>(taps + f.bias) * lanes;
-  Sum<T>* buffer = reinterpret_cast<Sum<T>*>(shared_memory());
-  const auto put = [&](Sum<T> sum, int tap) {
-    sum = block_sum(sum, buffer, present ? member : members, members, 1);
-    if (member == 0 && present) partial[tap * lanes + first * multiplier + own] = sum;
-  };
+  Sum<T>* partial =
+      partials + block.split * static_cast<int64_t>(taps + f.bias) * lanes + first * copies;
 #pragma unroll
   for (int k = 0; k < kTaps; ++k) {
-    if (first_tap + k >= taps) break;
-    put(sums[k], first_tap + k);
+    const int64_t tap = first_tap + k;
+    if (tap >= taps) break;
+    put_plane_sum(own, f.plan.members, sums[k], partial + tap * lanes);
   }
-  if (f.bias && tap_block == 0) put(bias_sum, taps);
+  if (f.bias && block.taps == 0) {
+    put_plane_sum(own, f.plan.members, bias_sum, partial + taps * lanes);
+  }
 }
 
 }  // namespace tfcompat_dw::cuda

@@ -39,7 +39,7 @@ struct GatherParities {
   TilePlan plan;  // a destination is a pair of rows and a pair of columns
 };
 
-inline ParityAxis parity_axis(const GatherAxis& axis) {
+DW_HOST_DEVICE inline ParityAxis parity_axis(const GatherAxis& axis) {
   return {static_cast<int32_t>(axis.destinations), static_cast<int32_t>(axis.sources), axis.pad};
 }
 

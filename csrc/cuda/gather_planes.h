@@ -2,145 +2,236 @@
 // of one: the sources come into shared memory as they lie, the results are made there and leave the
 // same way.
 #pragma once
+#include "gather_parities.h"
 #include "gather_points.h"
 #include "plan.h"
 #include "slab.h"
+#include "strip.h"
 
 namespace tfcompat_dw::cuda {
 
 struct GatherPlanes {
   GatherPoints problem;
   PlanePlan plan;
+  BandStrips strips;  // of a plane of results
 };
 
-// One column of a band from top to bottom, stride 1 and dilation 1: every source row is read once
-// for the K results that see it.
-template <class T, int K>
-__device__ inline void walk_column(const GatherPlanes& g, const T* source, T* destination,
-                                   const Sum<T> (&weights)[K * K], Sum<T> bias, int col,
-                                   const Range& from, const Range& rows, int above) {
-  const int width = static_cast<int>(g.problem.cols.sources);
-  const int pitch = static_cast<int>(g.problem.cols.destinations);
-  // result row r takes the source rows r - above to r - above + K - 1, columns likewise
-  const int64_t left = g.problem.cols.forward ? int64_t{col} - g.problem.cols.pad
-                                              : int64_t{col} + g.problem.cols.pad - (K - 1);
-  bool inside[K];
-#pragma unroll
-  for (int k = 0; k < K; ++k) inside[k] = left + k >= 0 && left + k < width;
-  Sum<T> sums[K];  // of K result rows, the oldest first
-#pragma unroll
-  for (int k = 0; k < K; ++k) sums[k] = bias;
-  const int64_t last = rows.end - 1 - above + K - 1;
-  for (int64_t y = rows.begin - above; y <= last; ++y) {
-    if (y >= from.begin && y < from.end) {
-      const T* line = source + (y - from.begin) * width + left;
-#pragma unroll
-      for (int k = 0; k < K; ++k) {
-        if (!inside[k]) continue;
-        const Sum<T> value = widen(line[k]);
-#pragma unroll
-        for (int i = 0; i < K; ++i) sums[i] += value * weights[(K - 1 - i) * K + k];
-      }
-    }
-    const int64_t row = y + above - (K - 1);  // the oldest one has now seen all of its rows
-    if (row >= rows.begin) narrow(sums[0], destination[(row - rows.begin) * pitch + col]);
-#pragma unroll
-    for (int i = 0; i + 1 < K; ++i) sums[i] = sums[i + 1];
-    sums[K - 1] = bias;
-  }
-}
+// Columns of a strip: more would meet in the banks of shared memory.
+DW_HOST_DEVICE constexpr int plane_cols(int K) { return K < 7 ? 2 : 1; }
 
-// K: 3 or 5 for K x K taps with stride and dilation 1 and multiplier 1; 0 for all else, which would
-// spill if the compiler chose how many blocks share a processor.
-template <class T, int K>
-__global__ void __launch_bounds__(kThreads, K > 0 ? 0 : 3)
-    gather_planes(const GatherPlanes g,
-                  const T* __restrict__ sources,   // [n, source channels, h, w]
-                  const T* __restrict__ filter,    // [kh, kw, c, m]
-                  const T* __restrict__ bias,      // [destination channels] or null
-                  T* __restrict__ destinations) {  // [n, destination channels, h', w']
+// What a block holds.
+template <class T>
+struct PlaneBlock {
+  Range rows, from;       // of the results, of the sources
+  int64_t first_channel;  // of the results
+  int planes;             // of results
+  Slab<T> sources, results;
+
+  __device__ int tall() const { return static_cast<int>(rows.end - rows.begin); }
+  __device__ int height() const { return static_cast<int>(from.end - from.begin); }
+};
+
+template <class T>
+__device__ inline PlaneBlock<T> plane_block(const GatherPlanes& g, const T* sources,
+                                            const T* destinations) {
   const GatherPoints& p = g.problem;
-  const bool forward = p.rows.forward;
-  const int64_t multiplier = p.multiplier;
   const uint32_t band = blockIdx.x % g.plan.bands;
-  const uint32_t group = blockIdx.x / g.plan.bands;
   // planes of the side with fewer channels; the other side has `multiplier` for each
-  const int64_t first = static_cast<int64_t>(group) * g.plan.planes;
+  const int64_t first = static_cast<int64_t>(blockIdx.x / g.plan.bands) * g.plan.planes;
   const int planes = static_cast<int>(min64(g.plan.planes, g.plan.all_planes - first));
-  const int64_t first_source = forward ? first : first * multiplier;
-  const int64_t first_destination = forward ? first * multiplier : first;
-  const int source_planes = static_cast<int>(forward ? planes : planes * multiplier);
-  const int destination_planes = static_cast<int>(forward ? planes * multiplier : planes);
-
+  const int copies = static_cast<int>(p.multiplier);
+  const int of_source = p.rows.forward ? 1 : copies, of_result = p.rows.forward ? copies : 1;
   const Range rows = {static_cast<int64_t>(band) * g.plan.rows,
                       min64(p.rows.destinations, static_cast<int64_t>(band + 1) * g.plan.rows)};
   const Range from = g.plan.whole ? Range{0, p.rows.sources} : sources_of(p.rows, p.rows, rows);
+  T* shared = reinterpret_cast<T*>(shared_memory());
+  return {
+      rows,
+      from,
+      first * of_result % p.destination_channels,
+      planes * of_result,
+      Slab<T>(shared, g.plan.source_piece, sources, first * of_source, planes * of_source,
+              p.rows.sources, p.cols.sources, from, g.plan.whole),
+      Slab<T>(shared + g.plan.source_slab, g.plan.result_piece, destinations, first * of_result,
+              planes * of_result, p.rows.destinations, p.cols.destinations, rows, g.plan.whole)};
+}
+
+// The rows of a held plane that a strip sees, from `row` of the plane and column `first` on.
+template <class T, int N>
+__device__ inline SourceRows<T, 1, N> rows_of(const PlaneBlock<T>& block, const GatherAxis& cols,
+                                              int plane, int row, int row_pitch, int first,
+                                              int col_pitch, int needed) {
+  const int width = static_cast<int>(cols.sources);
+  SourceRows<T, 1, N> seen;
+  seen.sources = block.sources.plane(plane);
+  seen.row = row - static_cast<int>(block.from.begin);
+  seen.pitch = row_pitch;
+  const int end = seen.row + needed * row_pitch;
+  seen.end = end < block.height() ? end : block.height();
+#pragma unroll
+  for (int c = 0; c < N; ++c) {
+    const int x = first + c * col_pitch;
+    seen.inside[c] = x >= 0 && x < width;
+  }
+  seen.place = static_cast<uint32_t>(seen.row) * width + first;
+  seen.row_step = static_cast<uint32_t>(row_pitch) * width;
+  seen.col_step = col_pitch;
+  return seen;
+}
+
+// Calls make(at, weights, finite) for the strips of this thread.
+template <class T, int K, class Make>
+__device__ inline void for_each_strip(const GatherPlanes& g, const PlaneBlock<T>& block,
+                                      const T* filter, const T* bias, bool turned,
+                                      const Make& make) {
+  const int channels = static_cast<int>(g.problem.destination_channels);
+  const int items = block.planes * g.strips.count();
+  for (int item = threadIdx.x; item < items; item += kThreads) {
+    const BandStrip at = band_strip(g.strips, item);
+    const int channel = static_cast<int>((block.first_channel + at.plane) % channels);
+    Weights<T, 1, K> weights;
+    const bool finite = load_weights<T, 1, K>(filter, bias, channel, channels, turned, weights);
+    make(at, weights, finite);
+  }
+}
+
+// K x K taps at stride S, of a channel with one source. S: the stride of forward.
+template <class T, int K, int S>
+__global__ void __launch_bounds__(kThreads, K < 5 ? 3 : 2)
+    gather_planes(const GatherPlanes g,
+                  const T* __restrict__ sources,   // [n, source channels, h, w]
+                  const T* __restrict__ filter,    // [K, K, c, m]
+                  const T* __restrict__ bias,      // [destination channels] or null
+                  T* __restrict__ destinations) {  // [n, destination channels, h', w']
+  constexpr int C = plane_cols(K);
+  const GatherPoints& p = g.problem;
+  const PlaneBlock<T> block = plane_block<T>(g, sources, destinations);
+  block.sources.copy_in();
+  __syncthreads();
+  const bool forward = p.rows.forward;
+  const StripAxis rows = strip_axis(p.rows), cols = strip_axis(p.cols);
+  for_each_strip<T, K>(
+      g, block, filter, bias, !forward,
+      [&](const BandStrip& at, const Weights<T, 1, K>& weights, bool finite) {
+        const int left = (block.tall() - at.row + rows.step - 1) / rows.step;
+        const int count = left < g.strips.length ? left : g.strips.length;
+        const int row = static_cast<int>(block.rows.begin) + at.row;
+        const int source = forward ? at.plane / static_cast<int>(p.multiplier) : at.plane;
+        auto seen =
+            rows_of<T, (C - 1) * S + K>(block, p.cols, source, row * S - rows.before, rows.pitch,
+                                        at.col * S - cols.before, cols.pitch, (count - 1) * S + K);
+        T* made = block.results.plane(at.plane) + at.row * cols.destinations + at.col;
+        const auto put = [&](int number, const Sum<T>(&results)[C][1]) {
+          if (number < 0 || number >= count) return;
+#pragma unroll
+          for (int j = 0; j < C; ++j) {
+            if (at.col + j * cols.step < cols.destinations)
+              narrow(results[j][0], made[j * cols.step]);
+          }
+          made += rows.step * cols.destinations;
+        };
+        if (finite) {
+          walk<S, C, true>(seen, weights, count, put);
+        } else {
+          walk<S, C, false>(seen, weights, count, put);
+        }
+      });
+  __syncthreads();
+  block.results.copy_out(destinations);
+}
+
+// Input gradient of stride 2, K x K taps: results of all four parities, see gather_parities.h.
+template <class T, int K>
+__global__ void __launch_bounds__(kThreads, K < 5 ? 3 : 2)
+    gather_plane_parities(const GatherPlanes g,
+                          const T* __restrict__ sources,   // [n, c, h', w']
+                          const T* __restrict__ filter,    // [K, K, c, 1]
+                          T* __restrict__ destinations) {  // [n, c, h, w]
+  const GatherPoints& p = g.problem;
+  const PlaneBlock<T> block = plane_block<T>(g, sources, destinations);
+  block.sources.copy_in();
+  __syncthreads();
+  const ParityAxis rows = parity_axis(p.rows), cols = parity_axis(p.cols);
+  const int first_pair = (static_cast<int>(block.rows.begin) + rows.pad % 2) / 2;
+  const int end_pair = (static_cast<int>(block.rows.end) - 1 + rows.pad % 2) / 2 + 1;
+  for_each_strip<T, K>(g, block, filter, static_cast<const T*>(nullptr), false,
+                       [&](const BandStrip& at, const Weights<T, 1, K>& weights, bool finite) {
+                         const int pair = first_pair + at.row;
+                         const int left = end_pair - pair;
+                         if (left <= 0) return;
+                         const int count = left < g.strips.length ? left : g.strips.length;
+                         auto seen = rows_of<T, K / 2 + 1>(
+                             block, p.cols, at.plane, rows.source(pair) - K / 2, 1,
+                             cols.source(at.col) - K / 2, 1, count + K / 2);
+                         const int row = rows.first(pair) - static_cast<int>(block.rows.begin);
+                         const int col = cols.first(at.col);
+                         T* made = block.results.plane(at.plane);
+                         const auto put = [&](int number, const Sum<T>(&results)[2][2][1]) {
+                           if (number < 0 || number >= count) return;
+#pragma unroll
+                           for (int i = 0; i < 2; ++i) {
+                             const int y = row + 2 * number + i;
+#pragma unroll
+                             for (int j = 0; j < 2; ++j) {
+                               if (y < 0 || y >= block.tall() || !cols.has(col + j)) continue;
+                               narrow(results[i][j][0], made[y * cols.destinations + col + j]);
+                             }
+                           }
+                         };
+                         if (finite) {
+                           walk_pairs<true>(seen, weights, count, put);
+                         } else {
+                           walk_pairs<false>(seen, weights, count, put);
+                         }
+                       });
+  __syncthreads();
+  block.results.copy_out(destinations);
+}
+
+// Any filter, stride and dilation, and the input gradient of several channels. A kernel of its own
+// would spill if the compiler chose how many blocks share a processor.
+template <class T>
+__global__ void __launch_bounds__(kThreads, 3)
+    gather_any_planes(const GatherPlanes g,
+                      const T* __restrict__ sources,   // [n, source channels, h, w]
+                      const T* __restrict__ filter,    // [kh, kw, c, m]
+                      const T* __restrict__ bias,      // [destination channels] or null
+                      T* __restrict__ destinations) {  // [n, destination channels, h', w']
+  const GatherPoints& p = g.problem;
+  const PlaneBlock<T> block = plane_block<T>(g, sources, destinations);
+  block.sources.copy_in();
+  __syncthreads();
+  const bool forward = p.rows.forward;
+  const int64_t lanes = forward ? p.destination_channels : p.source_channels;
   const int width = static_cast<int>(p.cols.sources);
   const int cols = static_cast<int>(p.cols.destinations);
-  const int height = static_cast<int>(from.end - from.begin);
-  const int tall = static_cast<int>(rows.end - rows.begin);
-
-  T* shared = reinterpret_cast<T*>(shared_memory());
-  const T* piece = sources + (first_source * p.rows.sources + from.begin) * width;
-  const int source_count = source_planes * height * width;
-  const int source_lead = lead_of(piece);
-  copy_in(piece, shared, source_lead, source_count);
-  T* result_piece = destinations + (first_destination * p.rows.destinations + rows.begin) * cols;
-  const int result_count = destination_planes * tall * cols;
-  const int result_lead = lead_of(result_piece);
-  T* results = shared + g.plan.source_slab;
-  __syncthreads();
-
-  const int64_t lanes = forward ? p.destination_channels : p.source_channels;
-  const T* held = shared + source_lead;
-  T* made = results + result_lead;
-  if constexpr (K > 0) {
-    const int strips = static_cast<int>(ceil_div(tall, g.plan.strip));
-    const int items = destination_planes * strips * cols;
-    const int above = forward ? p.rows.pad : K - 1 - p.rows.pad;  // result row to first source row
-    for (int item = threadIdx.x; item < items; item += blockDim.x) {
-      const int col = item % cols;
-      const int strip = item / cols % strips;
-      const int plane = item / cols / strips;
-      const int64_t channel = (first_destination + plane) % p.destination_channels;
-      Sum<T> weights[K * K];
-#pragma unroll
-      for (int k = 0; k < K * K; ++k) {
-        weights[k] = widen(filter[(forward ? k : K * K - 1 - k) * lanes + channel]);
-      }
-      const Range part = {rows.begin + strip * g.plan.strip,
-                          min64(rows.end, rows.begin + (strip + 1) * g.plan.strip)};
-      walk_column<T, K>(g, held + plane * height * width,
-                        made + (plane * tall + strip * g.plan.strip) * cols, weights,
-                        bias ? widen(bias[channel]) : Sum<T>(0), col, from, part, above);
-    }
-  } else {
-    for (int item = threadIdx.x; item < result_count; item += blockDim.x) {
-      const int col = item % cols;
-      const int64_t row = rows.begin + item / cols % tall;
-      const int plane = item / cols / tall;
-      const int64_t channel = (first_destination + plane) % p.destination_channels;
-      Sum<T> sum = bias ? widen(bias[channel]) : Sum<T>(0);
-      for (int64_t copy = 0; copy < (forward ? 1 : multiplier); ++copy) {
-        const int64_t lane = forward ? channel : channel * multiplier + copy;
-        const int64_t source_plane = forward ? plane / multiplier : plane * multiplier + copy;
-        const T* source = held + source_plane * height * width;
-        for (int32_t kh = 0; kh < p.rows.kernel; ++kh) {
-          const int64_t y = source_through<uint32_t>(p.rows, static_cast<uint32_t>(row), kh);
-          if (y < 0) continue;
-          for (int32_t kw = 0; kw < p.cols.kernel; ++kw) {
-            const int64_t x = source_through<uint32_t>(p.cols, static_cast<uint32_t>(col), kw);
-            if (x < 0) continue;
-            const int64_t tap = static_cast<int64_t>(kh) * p.cols.kernel + kw;
-            sum += widen(source[(y - from.begin) * width + x]) * widen(filter[tap * lanes + lane]);
-          }
+  for (int item = threadIdx.x; item < block.planes * block.tall() * cols; item += kThreads) {
+    const int col = item % cols;
+    const int row = item / cols % block.tall();
+    const int plane = item / cols / block.tall();
+    const int64_t channel = (block.first_channel + plane) % p.destination_channels;
+    Sum<T> sum = bias ? widen(bias[channel]) : Sum<T>(0);
+    for (int64_t copy = 0; copy < (forward ? 1 : p.multiplier); ++copy) {
+      const int64_t lane = forward ? channel : channel * p.multiplier + copy;
+      const int64_t source = forward ? plane / p.multiplier : plane * p.multiplier + copy;
+      const T* held = block.sources.plane(static_cast<int>(source));
+      for (int32_t kh = 0; kh < p.rows.kernel; ++kh) {
+        const int64_t y =
+            source_through<uint32_t>(p.rows, static_cast<uint32_t>(block.rows.begin + row), kh);
+        if (y < 0) continue;
+        for (int32_t kw = 0; kw < p.cols.kernel; ++kw) {
+          const int64_t x = source_through<uint32_t>(p.cols, static_cast<uint32_t>(col), kw);
+          if (x < 0) continue;
+          const int64_t tap = static_cast<int64_t>(kh) * p.cols.kernel + kw;
+          sum +=
+              widen(held[(y - block.from.begin) * width + x]) * widen(filter[tap * lanes + lane]);
         }
       }
-      narrow(sum, made[item]);
     }
+    narrow(sum, block.results.plane(plane)[row * cols + col]);
   }
   __syncthreads();
-  copy_out(results, result_piece, result_lead, result_count);
+  block.results.copy_out(destinations);
 }
 
 }  // namespace tfcompat_dw::cuda

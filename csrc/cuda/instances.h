@@ -14,6 +14,10 @@ struct Kernels {
   static int64_t workspace(const Problem& problem, bool filter_wanted, bool bias_wanted);
   static void filter(const Problem& problem, const void* input, const void* grad,
                      void* filter_gradient, void* bias_gradient, void* workspace, void* stream);
+  static int64_t backward_workspace(const Problem& problem, bool filter_wanted, bool bias_wanted);
+  static void backward(const Problem& problem, const void* input, const void* filter,
+                       const void* grad, void* input_gradient, void* filter_gradient,
+                       void* bias_gradient, void* workspace, void* stream);
 };
 
 }  // namespace tfcompat_dw::cuda

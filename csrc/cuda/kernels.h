@@ -1,5 +1,6 @@
 // Picks and starts the kernels for one dtype; <dtype>.cu instantiates them.
 #pragma once
+#include "backward_channels.h"
 #include "filter_channels.h"
 #include "filter_planes.h"
 #include "filter_points.h"
@@ -20,14 +21,18 @@ template <class T>
 constexpr bool kManySizes = sizeof(T) < 8;
 
 inline bool square(const Problem& p, int64_t k) { return p.rows.kernel == k && p.cols.kernel == k; }
-inline bool dense(const Axis& axis) { return axis.stride == 1 && axis.dilation == 1; }
 
-// The K of gather_strips: compiled for K x K taps, or 0 where it is not for the problem.
+// K, where kernels are compiled for K x K taps, or 0.
+inline int compiled_size(const Problem& p) {
+  return square(p, 3) ? 3 : square(p, 5) ? 5 : square(p, 7) && p.rows.stride == 1 ? 7 : 0;
+}
+
+// The K of gather_strips, or 0 where it is not for the problem.
 template <class T>
 inline int size_of_strips(const Problem& p, bool forward) {
   const bool strided = p.rows.stride > 1 || p.cols.stride > 1;
   if (!kManySizes<T> || (!forward && (strided || p.multiplier > 1))) return 0;
-  return square(p, 3) ? 3 : square(p, 5) ? 5 : square(p, 7) && !strided ? 7 : 0;
+  return compiled_size(p);
 }
 
 // Channels of a thread: `several` where a pixel is a multiple of that and a channel has one source.
@@ -41,14 +46,17 @@ inline int vector_width(const Problem& p, int several) {
 #endif
 
 // How many images they can count, input or output; 0 where not even its rows and columns, padding
-// and the reach of taps included.
+// and the reach of taps included, or the elements from one tap's row to the next one's.
 inline double images_in_32_bits(const Problem& p) {
   constexpr double kMostPlaces = 1 << 30;
   const auto places = [](const Axis& axis) {
     return double(axis.input) + double(axis.output) * axis.stride + axis.pad +
            double(axis.kernel) * axis.dilation;
   };
-  if (places(p.rows) > kMostPlaces || places(p.cols) > kMostPlaces ||
+  const double input_row = double(p.cols.input) * p.channels;
+  const double output_row = double(p.cols.output) * p.lanes();
+  const double step = (input_row > output_row ? input_row : output_row) * p.rows.dilation;
+  if (places(p.rows) > kMostPlaces || places(p.cols) > kMostPlaces || step > UINT32_MAX ||
       double(p.lanes()) > kMostPlaces) {
     return 0;
   }
@@ -235,24 +243,54 @@ inline void gather_by_tiles(const Problem& p, bool forward, const GatherArrays<T
   }
 }
 
+// The K of gather_planes and filter_planes at stride S, or 0 where S is not one they know.
+template <class T>
+inline int size_of_planes(const Problem& p) {
+  const bool known = on_lattice(p.rows, true) && on_lattice(p.cols, true) &&
+                     p.rows.stride == p.cols.stride && kManySizes<T>;
+  return known ? compiled_size(p) : 0;
+}
+
 template <class T>
 inline bool gather_by_planes(const Problem& p, bool forward, const GatherArrays<T>& a) {
   const GatherPoints points = points_of(p, forward);
   const PlanePlan plan =
       plan_planes<T>(points.rows, points.cols, p.batch, p.channels, p.multiplier);
-  if (plan.blocks == 0 || plan.blocks > kMostBlocks) return false;
-  const GatherPlanes g = {points, plan};
+  if (plan.blocks == 0 || plan.blocks > kMostBlocks || images_in_32_bits(p) == 0) return false;
   const unsigned shared = static_cast<unsigned>((plan.source_slab + plan.result_slab) * sizeof(T));
-  const bool walked = dense(p.rows) && dense(p.cols) && p.multiplier == 1;
-  const auto start = [&](auto kernel) {
-    launch(kernel, grid_of(plan.blocks), kThreads, shared, a.stream, g, a.sources, a.filter, a.bias,
-           a.destinations);
+  // threads that share a plane of results
+  const int64_t threads = max64(1, kThreads / (plan.planes * (forward ? p.multiplier : 1)));
+  const auto start = [&](auto kernel, const BandStrips& strips, auto... bias) {
+    launch(kernel, grid_of(plan.blocks), kThreads, shared, a.stream,
+           GatherPlanes{points, plan, strips}, a.sources, a.filter, bias..., a.destinations);
   };
   if constexpr (kManySizes<T>) {
-    if (walked && square(p, 3)) return start(gather_planes<T, 3>), true;
-    if (walked && square(p, 5)) return start(gather_planes<T, 5>), true;
+    const int K = size_of_planes<T>(p);
+    const bool two = p.rows.stride == 2;
+    if (forward || (!two && p.multiplier == 1)) {
+      const BandStrips strips = band_strips(plan.rows, points.cols.destinations, points.rows.step,
+                                            points.cols.step, plane_cols(K), threads);
+      if (K == 3) {
+        return two ? start(gather_planes<T, 3, 2>, strips, a.bias)
+                   : start(gather_planes<T, 3, 1>, strips, a.bias),
+               true;
+      }
+      if (K == 5) {
+        return two ? start(gather_planes<T, 5, 2>, strips, a.bias)
+                   : start(gather_planes<T, 5, 1>, strips, a.bias),
+               true;
+      }
+      if (K == 7) return start(gather_planes<T, 7, 1>, strips, a.bias), true;
+    }
+    if (const int pairs = forward ? 0 : size_of_parities<T>(p)) {
+      const BandStrips strips =
+          band_strips(plan.rows / 2 + 1, pairs_of(points.cols).destinations, 1, 1, 1, threads);
+      return pairs == 3 ? start(gather_plane_parities<T, 3>, strips)
+                        : start(gather_plane_parities<T, 5>, strips),
+             true;
+    }
   }
-  start(gather_planes<T, 0>);
+  start(gather_any_planes<T>, BandStrips{}, a.bias);
   return true;
 }
 
@@ -325,13 +363,6 @@ struct FilterPlans {
   FilterPoints points;
 };
 
-// The K of filter_channels: compiled for K x K taps, or 0 for any number.
-template <class T>
-inline int summed_size(const Problem& p) {
-  if (!kManySizes<T>) return 0;
-  return square(p, 3) ? 3 : square(p, 5) ? 5 : square(p, 7) && p.rows.stride == 1 ? 7 : 0;
-}
-
 // Channels of a thread, where there are as many: the sums of many taps leave no registers for more.
 template <class T>
 constexpr int summed_channels(int K, int64_t S) {
@@ -352,7 +383,7 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
   if (filter_wanted && !many_taps && p.channels_last && on_lattice(p.rows, true) &&
       on_lattice(p.cols, true) && p.rows.stride == p.cols.stride && images_in_32_bits(p) >= 1) {
     choice.kernel = FilterChoice::kChannels;
-    choice.K = summed_size<T>(p);
+    choice.K = kManySizes<T> ? compiled_size(p) : 0;
     choice.V = vector_width(p, summed_channels<T>(choice.K, p.rows.stride));
     const uint32_t tap_blocks =
         choice.K ? 1 : static_cast<uint32_t>(p.rows.kernel * ceil_div(p.cols.kernel, 3));
@@ -362,13 +393,12 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
     choice.splits = plans.channels.splits;
     if (plans.channels.blocks > 0 && plans.channels.blocks <= kMostBlocks) return plans;
   }
-  if (filter_wanted && !many_taps && !p.channels_last) {
+  if (filter_wanted && !many_taps && !p.channels_last && images_in_32_bits(p) > 0) {
     choice.kernel = FilterChoice::kPlanes;
-    const bool walked = dense(p.rows) && dense(p.cols) && kManySizes<T>;
-    choice.K = walked && square(p, 3) ? 3 : walked && square(p, 5) ? 5 : 0;
+    choice.K = size_of_planes<T>(p);
     const uint32_t tap_blocks = choice.K ? 1 : static_cast<uint32_t>(ceil_div(p.taps(), 9));
     plans.planes = plan_filter_planes<T>(points.rows, points.cols, p.batch, p.channels,
-                                         p.multiplier, tap_blocks, most);
+                                         p.multiplier, plane_cols(choice.K), tap_blocks, most);
     choice.splits = plans.planes.splits;
     if (plans.planes.blocks > 0 && plans.planes.blocks <= kMostBlocks) return plans;
   }
@@ -442,8 +472,8 @@ inline void start_filter(const Problem& p, const FilterPlans<T>& plans, const Fi
                        : start_filter_channels<T, 1>(choice, f, a);
   } else if (choice.kernel == FilterChoice::kPlanes) {
     const FilterPlanes f = {points, plans.planes, bias};
-    const int64_t slabs =
-        (plans.planes.input_slab + plans.planes.grad_slab) * static_cast<int64_t>(sizeof(T));
+    const int64_t slabs = (plans.planes.slabs.source_slab + plans.planes.slabs.result_slab) *
+                          static_cast<int64_t>(sizeof(T));
     const unsigned shared =
         static_cast<unsigned>(max64(slabs, kThreads * static_cast<int64_t>(sizeof(Sum<T>))));
     const auto start = [&](auto kernel) {
@@ -451,10 +481,12 @@ inline void start_filter(const Problem& p, const FilterPlans<T>& plans, const Fi
              a.workspace);
     };
     if constexpr (kManySizes<T>) {
-      if (choice.K == 3) return start(filter_planes<T, 3>);
-      if (choice.K == 5) return start(filter_planes<T, 5>);
+      const bool two = p.rows.stride == 2;
+      if (choice.K == 3) return two ? start(filter_planes<T, 3, 2>) : start(filter_planes<T, 3, 1>);
+      if (choice.K == 5) return two ? start(filter_planes<T, 5, 2>) : start(filter_planes<T, 5, 1>);
+      if (choice.K == 7) return start(filter_planes<T, 7, 1>);
     }
-    start(filter_planes<T, 0>);
+    start(filter_any_planes<T>);
   } else {
     const FilterPoints& f = plans.points;
     launch(filter_points<T>, grid_of(double(f.lane_blocks) * f.tap_blocks * f.splits), kThreads,
@@ -469,20 +501,114 @@ int64_t Kernels<T>::workspace(const Problem& problem, bool filter_wanted, bool b
   return choice.splits * choice.sums * static_cast<int64_t>(sizeof(Sum<T>));
 }
 
+// Adds up the partial sums of all splits.
+template <class T>
+inline void reduce(const Problem& p, uint32_t splits, int64_t sums, const FilterArrays<T>& a) {
+  const int64_t bias_count = a.bias_gradient ? p.lanes() : 0;
+  launch(reduce_partials<T>, grid_of(double(ceil_div(sums, kReduceCols))),
+         kReduceCols * kReduceRows,
+         static_cast<unsigned>(kReduceCols * kReduceRows * sizeof(Sum<T>)), a.stream,
+         static_cast<const Sum<T>*>(a.workspace), static_cast<int>(splits), sums - bias_count,
+         bias_count, a.filter_gradient, a.bias_gradient);
+}
+
+template <class T>
+inline FilterArrays<T> filter_arrays(const void* input, const void* grad, void* filter_gradient,
+                                     void* bias_gradient, void* workspace, void* stream) {
+  return {static_cast<const T*>(input),     static_cast<const T*>(grad),
+          static_cast<T*>(filter_gradient), static_cast<T*>(bias_gradient),
+          static_cast<Sum<T>*>(workspace),  stream};
+}
+
 template <class T>
 void Kernels<T>::filter(const Problem& p, const void* input, const void* grad,
                         void* filter_gradient, void* bias_gradient, void* workspace, void* stream) {
-  const FilterArrays<T> a = {static_cast<const T*>(input),     static_cast<const T*>(grad),
-                             static_cast<T*>(filter_gradient), static_cast<T*>(bias_gradient),
-                             static_cast<Sum<T>*>(workspace),  stream};
+  const FilterArrays<T> a =
+      filter_arrays<T>(input, grad, filter_gradient, bias_gradient, workspace, stream);
   const FilterPlans<T> plans = plan_filter_gradient<T>(p, filter_gradient, bias_gradient);
   start_filter<T>(p, plans, a);
-  const int64_t bias_count = bias_gradient ? p.lanes() : 0;
-  launch(reduce_partials<T>, grid_of(double(ceil_div(plans.choice.sums, kReduceCols))),
-         kReduceCols * kReduceRows,
-         static_cast<unsigned>(kReduceCols * kReduceRows * sizeof(Sum<T>)), stream,
-         static_cast<const Sum<T>*>(a.workspace), static_cast<int>(plans.choice.splits),
-         plans.choice.sums - bias_count, bias_count, a.filter_gradient, a.bias_gradient);
+  reduce(p, plans.choice.splits, plans.choice.sums, a);
+}
+
+// ---- all gradients at once ----------------------------------------------------------------------
+
+// Only 3 x 3: the weights and the sums of more taps leave no registers for the rows.
+struct BackwardChoice {
+  bool fused;  // else the kernels above, one after the other
+  int V;
+  int64_t sums;
+  FilterPlan plan;
+};
+
+// Whether every gradient is in the middle of some result's window: then its bias is counted once.
+inline bool all_in_the_middle(const Axis& axis) {
+  const int64_t middle = axis.kernel / 2 * axis.dilation;
+  return axis.pad <= middle && axis.output - axis.pad + middle <= axis.input;
+}
+
+template <class T>
+inline BackwardChoice plan_backward(const Problem& p, bool filter_wanted, bool bias_wanted) {
+  BackwardChoice choice = {};
+  const bool counted = all_in_the_middle(p.rows) && all_in_the_middle(p.cols);
+  const bool known = kManySizes<T> && square(p, 3) && p.rows.stride == 1 && p.cols.stride == 1 &&
+                     p.multiplier == 1 && p.channels_last;
+  if (!known || !filter_wanted || (bias_wanted && !counted) || images_in_32_bits(p) < 1) {
+    return choice;
+  }
+  choice.V = vector_width(p, kBackwardChannels);
+  choice.sums = (p.taps() + (bias_wanted ? 1 : 0)) * p.channels;
+  const int64_t input_bytes =
+      p.batch * p.rows.input * p.cols.input * p.channels * static_cast<int64_t>(sizeof(T));
+  choice.plan = plan_filter(
+      gather_axis(p.rows, false), gather_axis(p.cols, false), p.batch,
+      ceil_div(p.channels, choice.V), choice.V * static_cast<int32_t>(sizeof(T)), kBackwardCols, 1,
+      most_splits(input_bytes, choice.sums * static_cast<int64_t>(sizeof(Sum<T>))));
+  choice.fused = choice.plan.blocks > 0 && choice.plan.blocks <= kMostBlocks;
+  return choice;
+}
+
+template <class T>
+int64_t Kernels<T>::backward_workspace(const Problem& p, bool filter_wanted, bool bias_wanted) {
+  const BackwardChoice choice = plan_backward<T>(p, filter_wanted, bias_wanted);
+  if (!choice.fused) return workspace(p, filter_wanted, bias_wanted);
+  return choice.plan.splits * choice.sums * static_cast<int64_t>(sizeof(Sum<T>));
+}
+
+template <class T>
+inline void start_backward(const Problem& p, const BackwardChoice& choice, const T* filter,
+                           T* input_gradient, const FilterArrays<T>& a) {
+  const BackwardChannels f = {strip_axis(gather_axis(p.rows, false)),
+                              strip_axis(gather_axis(p.cols, false)),
+                              static_cast<int32_t>(p.channels),
+                              a.bias_gradient ? 1 : 0,
+                              p.rows.input * p.cols.input * p.channels,
+                              p.rows.output * p.cols.output * p.channels,
+                              choice.plan};
+  const auto start = [&](auto kernel) {
+    launch(kernel, grid_of(choice.plan.blocks), kThreads,
+           static_cast<unsigned>(3 * choice.V * kThreads * sizeof(Sum<T>)), a.stream, f, a.input,
+           filter, a.grad, input_gradient, a.workspace);
+  };
+  choice.V > 1 ? start(backward_channels<T, kBackwardChannels, 3>)
+               : start(backward_channels<T, 1, 3>);
+}
+
+template <class T>
+void Kernels<T>::backward(const Problem& p, const void* input, const void* filter, const void* grad,
+                          void* input_gradient, void* filter_gradient, void* bias_gradient,
+                          void* workspace, void* stream) {
+  const FilterArrays<T> a =
+      filter_arrays<T>(input, grad, filter_gradient, bias_gradient, workspace, stream);
+  const BackwardChoice choice = plan_backward<T>(p, filter_gradient, bias_gradient);
+  if constexpr (kManySizes<T>) {
+    if (choice.fused) {
+      start_backward<T>(p, choice, static_cast<const T*>(filter), static_cast<T*>(input_gradient),
+                        a);
+      return reduce(p, choice.plan.splits, choice.sums, a);
+    }
+  }
+  gather(p, false, grad, filter, nullptr, input_gradient, stream);
+  Kernels<T>::filter(p, input, grad, filter_gradient, bias_gradient, workspace, stream);
 }
 
 }  // namespace tfcompat_dw::cuda

@@ -44,4 +44,19 @@ void backward_filter(const Problem& problem, const void* input, const void* grad
   });
 }
 
+int64_t backward_workspace_bytes(const Problem& problem, bool filter_wanted, bool bias_wanted) {
+  return with_kernels(problem.dtype, [&](auto kernels) {
+    return kernels.backward_workspace(problem, filter_wanted, bias_wanted);
+  });
+}
+
+void backward(const Problem& problem, const void* input, const void* filter, const void* grad,
+              void* input_gradient, void* filter_gradient, void* bias_gradient, void* workspace,
+              void* stream) {
+  with_kernels(problem.dtype, [&](auto kernels) {
+    kernels.backward(problem, input, filter, grad, input_gradient, filter_gradient, bias_gradient,
+                     workspace, stream);
+  });
+}
+
 }  // namespace tfcompat_dw::cuda

@@ -178,34 +178,38 @@ inline TilePlan plan_strips(const GatherAxis& rows, const GatherAxis& cols, int6
 }
 
 // Channels first: a block takes `planes` whole planes (counted on the side with fewer channels), or
-// `rows` result rows of one.
+// `rows` result rows of one, with all that the other side has for it.
 struct PlanePlan {
   int64_t planes;
   int64_t all_planes;
   int64_t rows;
-  int64_t strip;        // result rows that one thread walks down
-  bool whole;           // all rows of the source planes come: pieces of several would not be flat
-  uint32_t bands;       // per plane
-  int64_t source_slab;  // elements of shared memory before the results
+  bool whole;            // all rows: planes side by side are one piece of memory; else each is one
+  uint32_t bands;        // per plane
+  int64_t source_piece;  // elements of shared memory for a piece
+  int64_t result_piece;
+  int64_t source_slab;  // ... and for all of them; the results follow
   int64_t result_slab;
   double blocks;  // 0: shared memory holds not even one row
 };
 
 constexpr int64_t kPlaneBytes = 32 << 10;      // of shared memory: six blocks share a processor
 constexpr int64_t kMostPlaneBytes = 48 << 10;  // what every GPU gives without being asked
-constexpr int64_t kStrip = 8;                  // rows: K - 1 of them are read twice
 
 // Element counts of the two slabs for `rows` result rows of `planes` planes each.
 template <class T>
 inline void size_slabs(const GatherAxis& row_axis, const GatherAxis& col_axis, int64_t multiplier,
                        PlanePlan& plan) {
-  plan.whole = plan.planes * multiplier > 1;
+  plan.whole = plan.rows == row_axis.destinations;
   const int64_t source_planes = plan.planes * (row_axis.forward ? 1 : multiplier);
   const int64_t result_planes = plan.planes * (row_axis.forward ? multiplier : 1);
   const int64_t source_rows =
       plan.whole ? row_axis.sources : sources_in_sight(row_axis, row_axis, plan.rows);
-  plan.source_slab = slab_size<T>(source_planes * source_rows * col_axis.sources);
-  plan.result_slab = slab_size<T>(result_planes * plan.rows * col_axis.destinations);
+  const auto size = [&](int64_t planes, int64_t elements, int64_t& piece) {
+    piece = slab_size<T>(plan.whole ? planes * elements : elements);
+    return plan.whole ? piece : planes * piece;
+  };
+  plan.source_slab = size(source_planes, source_rows * col_axis.sources, plan.source_piece);
+  plan.result_slab = size(result_planes, plan.rows * col_axis.destinations, plan.result_piece);
 }
 
 template <class T>
@@ -226,22 +230,77 @@ inline PlanePlan plan_planes(const GatherAxis& row_axis, const GatherAxis& col_a
     return plan;
   }
   const int64_t tall = row_axis.destinations;
-  if (tall <= kMany && bytes(1, tall) <= (multiplier > 1 ? kMostPlaneBytes : kPlaneBytes)) {
+  if (tall <= kMany && bytes(1, tall) <= kPlaneBytes) {
     int64_t planes = max64(1, kPlaneBytes / bytes(1, tall));
     planes = min64(planes, plan.all_planes);
     while (planes > 1 && bytes(planes, tall) > kPlaneBytes) --planes;
     bytes(planes, tall);
-  } else if (multiplier > 1) {  // bands of several planes are not flat
-    return plan;
   } else {
     int64_t rows = 1;
-    while (rows < tall && bytes(1, rows * 2) <= kPlaneBytes) rows *= 2;
-    bytes(1, min64(rows, tall));
+    while (rows * 2 < tall && bytes(1, rows * 2) <= kPlaneBytes) rows *= 2;
+    rows = ceil_div(tall, ceil_div(tall, rows));  // bands of one height
+    bytes(1, rows);
   }
-  plan.strip = min64(kStrip, plan.rows);
   plan.bands = static_cast<uint32_t>(ceil_div(tall, plan.rows));
   plan.blocks = double(ceil_div(plan.all_planes, plan.planes)) * plan.bands;
   return plan;
+}
+
+// The strips (strip.h) of a plane, or of a band of it: threads side by side take columns side by
+// side.
+struct BandStrips {
+  int32_t length;  // rows of a strip
+  int32_t cols;
+  int32_t row_step, col_step;
+  Divisor groups, col_classes, segments, row_classes;
+
+  DW_HOST_DEVICE int32_t count() const {
+    return static_cast<int32_t>(groups * col_classes * segments * row_classes);
+  }
+};
+
+// For `threads` that share a plane.
+inline BandStrips band_strips(int64_t tall, int64_t wide, int32_t row_step, int32_t col_step,
+                              int32_t strip_cols, int64_t threads) {
+  BandStrips strips;
+  strips.cols = strip_cols;
+  strips.row_step = row_step;
+  strips.col_step = col_step;
+  strips.row_classes = min64(row_step, tall);
+  strips.col_classes = min64(col_step, wide);
+  strips.groups = ceil_div(ceil_div(wide, col_step), strip_cols);
+  const int64_t rows = ceil_div(tall, row_step);
+  const int64_t side_by_side = int64_t{strips.groups} * strips.col_classes * strips.row_classes;
+  constexpr int64_t kShort = 4;
+  int64_t length = rows;
+  while (length > kShort && side_by_side * ceil_div(rows, length) < threads) {
+    length = ceil_div(length, 2);
+  }
+  strips.length = static_cast<int32_t>(length);
+  strips.segments = ceil_div(rows, length);
+  return strips;
+}
+
+struct BandStrip {
+  int32_t plane;
+  int32_t row;  // its first, counted from the band's
+  int32_t col;
+};
+
+DW_HOST_DEVICE inline BandStrip band_strip(const BandStrips& strips, uint32_t index) {
+  const auto digit = [&index](const Divisor& count) {
+    const uint32_t rest = count.quotient(index);
+    const int32_t value = static_cast<int32_t>(index - rest * count);
+    index = rest;
+    return value;
+  };
+  BandStrip at;
+  const int32_t j = digit(strips.groups) * strips.cols;
+  at.col = digit(strips.col_classes) + j * strips.col_step;
+  const int32_t i = digit(strips.segments) * strips.length;
+  at.row = digit(strips.row_classes) + i * strips.row_step;
+  at.plane = static_cast<int32_t>(index);
+  return at;
 }
 
 // ---- filter gradient: how the sums are split, from the shape alone ------------------------------
@@ -301,9 +360,9 @@ inline FilterPlan plan_filter(const GatherAxis& rows, const GatherAxis& cols, in
 
 // Channels first: a unit is a band of rows of `planes` channels of one image.
 struct FilterPlanesPlan {
-  int64_t planes, rows, strip, bands, units;
-  bool whole;
-  int64_t input_slab, grad_slab;
+  PlanePlan slabs;
+  BandStrips strips;
+  int64_t units;
   int32_t members;  // threads that share an output channel
   uint32_t groups, tap_blocks, splits;
   double blocks;  // 0: shared memory holds not even one row
@@ -312,25 +371,22 @@ struct FilterPlanesPlan {
 template <class T>
 inline FilterPlanesPlan plan_filter_planes(const GatherAxis& rows, const GatherAxis& cols,
                                            int64_t batch, int64_t channels, int64_t multiplier,
-                                           uint32_t tap_blocks, int64_t most_splits) {
+                                           int32_t strip_cols, uint32_t tap_blocks,
+                                           int64_t most_splits) {
   FilterPlanesPlan plan = {};
-  PlanePlan slabs = plan_planes<T>(rows, cols, 1, channels, multiplier);
+  PlanePlan& slabs = plan.slabs;
+  slabs = plan_planes<T>(rows, cols, 1, channels, multiplier);
   if (slabs.blocks == 0 || multiplier > kThreads) return plan;
   if (slabs.planes * multiplier > kThreads / 8) {  // eight threads for a channel at the least
     slabs.planes = max64(1, kThreads / 8 / multiplier);
     size_slabs<T>(rows, cols, multiplier, slabs);
   }
-  plan.planes = slabs.planes;
-  plan.rows = slabs.rows;
-  plan.strip = slabs.strip;
-  plan.whole = slabs.whole;
-  plan.bands = slabs.bands;
-  plan.input_slab = slabs.source_slab;
-  plan.grad_slab = slabs.result_slab;
-  plan.members = static_cast<int32_t>(kThreads / (plan.planes * multiplier));
-  plan.groups = static_cast<uint32_t>(ceil_div(channels, plan.planes));
+  plan.members = static_cast<int32_t>(kThreads / (slabs.planes * multiplier));
+  plan.strips =
+      band_strips(slabs.rows, cols.destinations, rows.step, cols.step, strip_cols, plan.members);
+  plan.groups = static_cast<uint32_t>(ceil_div(channels, slabs.planes));
   plan.tap_blocks = tap_blocks;
-  plan.units = batch * plan.bands;
+  plan.units = batch * slabs.bands;
   const int64_t others = static_cast<int64_t>(plan.groups) * tap_blocks;
   plan.splits = static_cast<uint32_t>(
       min64(plan.units, max64(1, min64(kFilterBlocks / max64(1, others), most_splits))));

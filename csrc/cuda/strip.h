@@ -19,7 +19,7 @@ struct StripAxis {
   int32_t pitch;
 };
 
-inline StripAxis strip_axis(const GatherAxis& axis) {
+DW_HOST_DEVICE inline StripAxis strip_axis(const GatherAxis& axis) {
   const int32_t reach = (axis.kernel - 1) * axis.dilation;
   return {static_cast<int32_t>(axis.destinations), static_cast<int32_t>(axis.sources), axis.step,
           axis.forward ? axis.pad : reach - axis.pad, axis.dilation};

@@ -27,8 +27,9 @@ struct Case {
 
 struct Addresses {
   const void *input, *filter, *bias, *grad;
-  const void *aligned_input, *aligned_grad;  // the filter gradient takes no others
-  void *output, *input_gradient, *filter_gradient, *bias_gradient, *workspace;
+  const void *aligned_input, *aligned_filter, *aligned_grad;  // where no others are taken
+  void *output, *input_gradient, *aligned_input_gradient;
+  void *filter_gradient, *bias_gradient, *workspace;
 };
 
 void forward(const Case& c, const Addresses& a) {
@@ -43,6 +44,12 @@ void backward_filter(const Case& c, const Addresses& a) {
                         c.bias_wanted ? a.bias_gradient : nullptr, a.workspace, nullptr);
 }
 
+void backward(const Case& c, const Addresses& a) {
+  cuda::backward(c.p, a.aligned_input, a.aligned_filter, a.aligned_grad, a.aligned_input_gradient,
+                 c.filter_wanted ? a.filter_gradient : nullptr,
+                 c.bias_wanted ? a.bias_gradient : nullptr, a.workspace, nullptr);
+}
+
 // What a case will start. The addresses tell where arrays begin; nothing is there.
 std::vector<cuda::Launch> planned(const Case& c) {
   const auto address = [&](int64_t shift) {
@@ -50,13 +57,14 @@ std::vector<cuda::Launch> planned(const Case& c) {
   };
   void* operand = address(c.shifts.operands);
   void* result = address(c.shifts.results);
-  const Addresses a = {operand, operand, operand, operand, address(0), address(0),
-                       result,  result,  result,  result,  address(0)};
+  const Addresses a = {operand, operand, operand,    operand, address(0), address(0), address(0),
+                       result,  result,  address(0), result,  result,     address(0)};
   cuda::launches.clear();
   cuda::only_planned = true;
   forward(c, a);
   backward_input(c, a);
   backward_filter(c, a);
+  backward(c, a);
   cuda::only_planned = false;
   return std::move(cuda::launches);
 }
@@ -179,25 +187,38 @@ bool within_workspace_limit(const Problem& p, int64_t bytes) {
   return false;
 }
 
+// The gradients of filter and bias that are wanted.
+bool same_sums(const Case& c, const Example& e) {
+  return (!c.filter_wanted ||
+          same("filter gradient", e.expected.filter_gradient, e.filter_gradient)) &&
+         (!c.bias_wanted || same("bias gradient", e.expected.bias_gradient, e.bias_gradient));
+}
+
 bool right(const Case& c) {
   const Example e(c.p, c.special, c.shifts);
   const int64_t bytes = cuda::workspace_bytes(c.p, c.filter_wanted, c.bias_wanted);
-  if (!within_workspace_limit(c.p, bytes)) return false;
+  const int64_t all = cuda::backward_workspace_bytes(c.p, c.filter_wanted, c.bias_wanted);
+  if (!within_workspace_limit(c.p, bytes) || !within_workspace_limit(c.p, all)) return false;
   const int64_t size = static_cast<int64_t>(size_of(c.p.dtype));
   const int64_t aligned = 16 / size;  // no more than what cuda.h asks for
-  const Array input(e.input, aligned), grad(e.grad, aligned);
+  const Array input(e.input, aligned), filter(e.filter, aligned), grad(e.grad, aligned);
   const Array workspace(c.p.dtype, bytes / size, kUnset, aligned);
-  const Addresses a = {e.input.bytes,
-                       e.filter.bytes,
-                       e.bias.bytes,
-                       e.grad.bytes,
-                       input.bytes,
-                       grad.bytes,
-                       e.output.bytes,
-                       e.input_gradient.bytes,
-                       e.filter_gradient.bytes,
-                       e.bias_gradient.bytes,
-                       workspace.bytes};
+  const Array input_gradient(c.p.dtype, static_cast<int64_t>(e.input_gradient.values.size()),
+                             kUnset, aligned);
+  const Array all_sums(c.p.dtype, all / size, kUnset, aligned);
+  Addresses a = {e.input.bytes,
+                 e.filter.bytes,
+                 e.bias.bytes,
+                 e.grad.bytes,
+                 input.bytes,
+                 filter.bytes,
+                 grad.bytes,
+                 e.output.bytes,
+                 e.input_gradient.bytes,
+                 input_gradient.bytes,
+                 e.filter_gradient.bytes,
+                 e.bias_gradient.bytes,
+                 workspace.bytes};
   cuda::launches.clear();
   forward(c, a);
   if (!same("output", e.expected.output, e.output)) return false;
@@ -206,9 +227,14 @@ bool right(const Case& c) {
   if (!same("input gradient", e.expected.input_gradient, e.input_gradient)) return false;
   cuda::launches.clear();
   backward_filter(c, a);
-  return (!c.filter_wanted ||
-          same("filter gradient", e.expected.filter_gradient, e.filter_gradient)) &&
-         (!c.bias_wanted || same("bias gradient", e.expected.bias_gradient, e.bias_gradient));
+  if (!same_sums(c, e)) return false;
+  cuda::launches.clear();
+  a.workspace = all_sums.bytes;
+  e.filter_gradient.poison();
+  e.bias_gradient.poison();
+  backward(c, a);
+  return same("input gradient, with the others", e.expected.input_gradient, input_gradient) &&
+         same_sums(c, e);
 }
 
 void print_case(const Case& c) {
@@ -231,7 +257,12 @@ int main(int count, char** arguments) {
       const Case c = case_for(arguments[i], round);
       std::set<std::string> started;
       for (const cuda::Launch& launch : planned(c)) started.insert(launch.kernel);
-      if (!right(c)) return print_case(c), 1;
+      try {
+        if (!right(c)) return print_case(c), 1;
+      } catch (const std::runtime_error& error) {
+        std::printf("%s\n", error.what());
+        return print_case(c), 1;
+      }
       for (const std::string& kernel : started) ++problems[kernel];
     }
   }

@@ -134,6 +134,23 @@ bool parities_cover(const Problem& p, int V) {
   return pixels.cover.once("parities");
 }
 
+// Strips of bands: every result of a band is one strip's.
+bool band_strips_cover(int64_t tall, int64_t wide, const BandStrips& strips) {
+  Cover cover(tall * wide);
+  for (int32_t item = 0; item < strips.count(); ++item) {
+    const BandStrip at = band_strip(strips, static_cast<uint32_t>(item));
+    for (int64_t i = 0; i < strips.length; ++i) {
+      const int64_t row = at.row + i * strips.row_step;
+      if (row >= tall) break;
+      for (int64_t j = 0; j < strips.cols; ++j) {
+        const int64_t col = at.col + j * strips.col_step;
+        if (col < wide) cover.take(row * wide + col);
+      }
+    }
+  }
+  return cover.once("strips of a band");
+}
+
 // gather_planes: bands of groups of planes, and the slabs hold them.
 template <class T>
 bool planes_cover(const Problem& p, bool forward) {
@@ -147,10 +164,15 @@ bool planes_cover(const Problem& p, bool forward) {
     const int64_t planes = min64(plan.planes, plan.all_planes - first);
     const Range rows = {begin, min64(begin + plan.rows, g.rows.destinations)};
     const Range seen = plan.whole ? Range{0, g.rows.sources} : sources_of(g.rows, g.rows, rows);
-    const int64_t source = planes * (forward ? 1 : p.multiplier) * (seen.end - seen.begin);
-    const int64_t result = planes * (forward ? p.multiplier : 1) * (rows.end - rows.begin);
-    if (slab_size<T>(source * g.cols.sources) > plan.source_slab ||
-        slab_size<T>(result * g.cols.destinations) > plan.result_slab) {
+    const int64_t source = (plan.whole ? planes * (forward ? 1 : p.multiplier) : 1) *
+                           (seen.end - seen.begin) * g.cols.sources;
+    const int64_t result = (plan.whole ? planes * (forward ? p.multiplier : 1) : 1) *
+                           (rows.end - rows.begin) * g.cols.destinations;
+    const int64_t sources = plan.whole ? 1 : planes * (forward ? 1 : p.multiplier);
+    const int64_t results = plan.whole ? 1 : planes * (forward ? p.multiplier : 1);
+    if (slab_size<T>(source) > plan.source_piece || slab_size<T>(result) > plan.result_piece ||
+        sources * plan.source_piece > plan.source_slab ||
+        results * plan.result_piece > plan.result_slab) {
       std::printf("planes: a slab is too small\n");
       return false;
     }
@@ -163,6 +185,11 @@ bool planes_cover(const Problem& p, bool forward) {
   if ((plan.source_slab + plan.result_slab) * static_cast<int64_t>(sizeof(T)) > kMostPlaneBytes) {
     std::printf("planes: more shared memory than there is\n");
     return false;
+  }
+  for (const int64_t threads : {1, 40, 256}) {
+    const BandStrips strips = band_strips(plan.rows, g.cols.destinations, g.rows.step, g.cols.step,
+                                          plane_cols(3), threads);
+    if (!band_strips_cover(plan.rows, g.cols.destinations, strips)) return false;
   }
   return cover.once(forward ? "planes, forward" : "planes, input gradient");
 }
@@ -256,6 +283,27 @@ bool filter_points_cover(const Problem& p, bool filter_wanted, bool bias_wanted)
                              double(f.lane_blocks) * f.tap_blocks * f.splits);
 }
 
+// backward_channels: every input position is one walk's.
+template <class T>
+bool backward_cover(const Problem& p) {
+  const BackwardChoice choice = plan_backward<T>(p, true, false);
+  if (!choice.fused) return true;
+  const FilterPlan& plan = choice.plan;
+  const StripAxis rows = strip_axis(gather_axis(p.rows, false));
+  const StripAxis cols = strip_axis(gather_axis(p.cols, false));
+  Cover cover(p.batch * p.rows.input * p.cols.input);
+  for (uint32_t unit = 0; unit < plan.units; ++unit) {
+    const Walk w = walk_of(plan, rows, cols, unit, 0, 0, 1);
+    for (int64_t i = 0; i < w.count; ++i) {
+      for (int64_t col = w.col; col < w.col + plan.cols * cols.step; col += cols.step) {
+        if (col >= p.cols.input) break;
+        cover.take((w.image * p.rows.input + w.row + i * rows.step) * p.cols.input + col);
+      }
+    }
+  }
+  return cover.once("walks down the input");
+}
+
 // filter_channels and filter_planes: every output position is in one split's sums.
 template <class T>
 bool sums_cover(const Problem& p) {
@@ -271,8 +319,8 @@ bool sums_cover(const Problem& p) {
       for (int64_t round = 0; round < plan.rounds; ++round) {
         const int64_t unit = round * plan.splits * positions + part;
         if (unit >= plan.units) break;
-        const Walk w =
-            walk_of(f, static_cast<uint32_t>(unit), 0, 0, static_cast<int32_t>(p.rows.stride));
+        const Walk w = walk_of(plan, f.rows, f.cols, static_cast<uint32_t>(unit), 0, 0,
+                               static_cast<int32_t>(p.rows.stride));
         for (int64_t i = 0; i < w.count; ++i) {
           for (int64_t j = 0; j < plan.cols; ++j) {
             const int64_t col = w.col + j * f.cols.step;
@@ -292,16 +340,17 @@ bool sums_cover(const Problem& p) {
     Cover rows(p.batch * g.rows.destinations);
     for (int64_t split = 0; split < plan.splits; ++split) {
       for (int64_t unit = split; unit < plan.units; unit += plan.splits) {
-        const int64_t begin = unit % plan.bands * plan.rows;
-        for (int64_t row = begin; row < min64(begin + plan.rows, g.rows.destinations); ++row) {
-          rows.take(unit / plan.bands * g.rows.destinations + row);
+        const int64_t begin = unit % plan.slabs.bands * plan.slabs.rows;
+        for (int64_t row = begin; row < min64(begin + plan.slabs.rows, g.rows.destinations);
+             ++row) {
+          rows.take(unit / plan.slabs.bands * g.rows.destinations + row);
         }
       }
     }
     Cover lanes(p.lanes());
     for (int64_t group = 0; group < plan.groups; ++group) {
-      const int64_t first = group * plan.planes;
-      const int64_t own = min64(plan.planes, p.channels - first) * p.multiplier;
+      const int64_t first = group * plan.slabs.planes;
+      const int64_t own = min64(plan.slabs.planes, p.channels - first) * p.multiplier;
       if (own * plan.members > kThreads) {
         std::printf("filter planes: more members than threads\n");
         return false;
@@ -317,15 +366,17 @@ bool sums_cover(const Problem& p) {
 bool check_one(Kind kind) {
   const Problem p = random_problem(kind);
   if (p.rows.input == 0 || p.cols.input == 0) return true;  // library.cpp's part
+  const bool counted = images_in_32_bits(p) > 0;
   for (const bool forward : {true, false}) {
     if (on_lattice(p.rows, forward) && on_lattice(p.cols, forward)) {
       for (const int V : {1, 2, 4}) {
         if (!tiles_cover(p, forward, V)) return print_problem(p), false;
-        if (!forward && p.rows.stride == 2 && p.cols.stride == 2 && !parities_cover(p, V)) {
+        if (!forward && counted && p.rows.stride == 2 && p.cols.stride == 2 &&
+            !parities_cover(p, V)) {
           return print_problem(p), false;
         }
       }
-      const bool strips = forward || (p.rows.stride == 1 && p.cols.stride == 1);
+      const bool strips = counted && (forward || (p.rows.stride == 1 && p.cols.stride == 1));
       if (strips && !(strips_cover<1, 3>(p, forward) && strips_cover<1, 7>(p, forward) &&
                       strips_cover<4, 3>(p, forward) && strips_see(p.rows, forward) &&
                       strips_see(p.cols, forward))) {
@@ -344,7 +395,10 @@ bool check_one(Kind kind) {
       return print_problem(p), false;
     }
   }
-  if (sums_cover<double>(p) && sums_cover<float>(p) && sums_cover<BFloat16>(p)) return true;
+  if (sums_cover<double>(p) && sums_cover<float>(p) && sums_cover<BFloat16>(p) &&
+      backward_cover<float>(p)) {
+    return true;
+  }
   return print_problem(p), false;
 }
 
