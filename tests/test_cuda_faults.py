@@ -232,6 +232,12 @@ FAULTS = {
         "return axis.pad <= middle ||",
         "backward_channels<float, 1, 3>",
     ),
+    "a row far before the image is counted in 32 bits": Fault(
+        "cuda/filter_planes.h",
+        "int64_t{view.row} * cols.sources + col;",
+        "view.row * cols.sources + col;",
+        "filter_planes<float, 3, 1>",
+    ),
     # memory
     "shared memory for a vector too few": Fault(
         "cuda/plan.h",

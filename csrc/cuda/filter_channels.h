@@ -39,16 +39,10 @@ struct Walk {
 DW_HOST_DEVICE inline Walk walk_of(const FilterPlan& plan, const StripAxis& rows,
                                    const StripAxis& cols, uint32_t unit, int32_t tap_row,
                                    int32_t tap_col, int32_t S) {
-  const auto part = [&unit](const Divisor& count) {
-    const uint32_t rest = count.quotient(unit);
-    const int32_t index = static_cast<int32_t>(unit - rest * count);
-    unit = rest;
-    return index;
-  };
-  const int32_t j = part(plan.strips) * plan.cols;
-  const int32_t col_class = part(plan.col_classes);
-  const int32_t i = part(plan.segments) * plan.rows;
-  const int32_t row_class = part(plan.row_classes);
+  const int32_t j = take_digit(unit, plan.strips) * plan.cols;
+  const int32_t col_class = take_digit(unit, plan.col_classes);
+  const int32_t i = take_digit(unit, plan.segments) * plan.rows;
+  const int32_t row_class = take_digit(unit, plan.row_classes);
   Walk w;
   w.image = unit;
   w.row = row_class + i * rows.step;

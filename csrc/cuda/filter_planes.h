@@ -16,36 +16,42 @@ struct FilterPlanes {
   int32_t bias;
 };
 
-// One of the channels of a block, and which of those that share it a thread is.
-struct PlaneMember {
+// The channels of a block, and which of them and of the threads that share it is a thread's.
+struct PlaneGroup {
+  int64_t first;  // input channel
+  int planes;
+  int copies;  // output channels of each
   int own, member;
   bool present;
 };
-__device__ inline PlaneMember plane_member(const FilterPlanesPlan& plan, int lanes) {
-  const int own = static_cast<int>(threadIdx.x) / plan.members;
-  return {own, static_cast<int>(threadIdx.x) % plan.members, own < lanes};
+__device__ inline PlaneGroup plane_group(const FilterPlanes& f, uint32_t group) {
+  const GatherPoints& p = f.problem;
+  const int64_t first = static_cast<int64_t>(group) * f.plan.slabs.planes;
+  const int planes = static_cast<int>(min64(f.plan.slabs.planes, p.source_channels - first));
+  const int copies = static_cast<int>(p.multiplier);
+  const int own = static_cast<int>(threadIdx.x) / f.plan.members;
+  const int member = static_cast<int>(threadIdx.x) % f.plan.members;
+  return {first, planes, copies, own, member, own < planes * copies};
 }
 
 // Calls add(input, grad, rows, from) for every unit of a block, with what it holds of both.
 template <class T, class Add>
-__device__ inline void for_each_unit(const FilterPlanes& f, uint32_t group, uint32_t split,
+__device__ inline void for_each_unit(const FilterPlanes& f, const PlaneGroup& group, uint32_t split,
                                      const T* input, const T* grad, const Add& add) {
   const GatherPoints& p = f.problem;
   const PlanePlan& slabs = f.plan.slabs;
-  const int64_t first = static_cast<int64_t>(group) * slabs.planes;  // input channel
-  const int planes = static_cast<int>(min64(slabs.planes, p.source_channels - first));
-  const int copies = static_cast<int>(p.multiplier);
   T* shared = reinterpret_cast<T*>(shared_memory());
   for (int64_t unit = split; unit < f.plan.units; unit += f.plan.splits) {
     const int64_t image = unit / slabs.bands;
     const int64_t band = unit - image * slabs.bands;
     const Range rows = {band * slabs.rows, min64(p.rows.destinations, (band + 1) * slabs.rows)};
     const Range from = slabs.whole ? Range{0, p.rows.sources} : sources_of(p.rows, p.rows, rows);
-    const Slab<T> seen(shared, slabs.source_piece, input, image * p.source_channels + first, planes,
-                       p.rows.sources, p.cols.sources, from, slabs.whole);
+    const Slab<T> seen(shared, slabs.source_piece, input, image * p.source_channels + group.first,
+                       group.planes, p.rows.sources, p.cols.sources, from, slabs.whole);
     const Slab<T> grads(shared + slabs.source_slab, slabs.result_piece, grad,
-                        image * p.destination_channels + first * copies, planes * copies,
-                        p.rows.destinations, p.cols.destinations, rows, slabs.whole);
+                        image * p.destination_channels + group.first * group.copies,
+                        group.planes * group.copies, p.rows.destinations, p.cols.destinations, rows,
+                        slabs.whole);
     seen.copy_in();
     grads.copy_in();
     __syncthreads();
@@ -56,7 +62,7 @@ __device__ inline void for_each_unit(const FilterPlanes& f, uint32_t group, uint
 
 // Adds up `taps` sums of each channel over its threads; partial: of the block's first channel.
 template <class S>
-__device__ inline void put_plane_sum(const PlaneMember& own, int members, S sum, S* partial) {
+__device__ inline void put_plane_sum(const PlaneGroup& own, int members, S sum, S* partial) {
   S* buffer = reinterpret_cast<S*>(shared_memory());
   sum = block_sum(sum, buffer, own.present ? own.member : members, members, 1);
   if (own.member == 0 && own.present) partial[own.own] = sum;
@@ -74,15 +80,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   const GatherPoints& p = f.problem;
   const FilterBlock block = filter_block(f.plan.groups, f.plan.tap_blocks);
   const StripAxis rows = strip_axis(p.rows), cols = strip_axis(p.cols);
-  const int copies = static_cast<int>(p.multiplier);
-  const int64_t first = static_cast<int64_t>(block.lanes) * f.plan.slabs.planes;
-  const int planes = static_cast<int>(min64(f.plan.slabs.planes, p.source_channels - first));
-  const PlaneMember own = plane_member(f.plan, planes * copies);
+  const PlaneGroup own = plane_group(f, block.lanes);
 
   FilterSums<T, 1, K, K, S> sums;
   const auto add_units = [&](auto skips) {
     sums = {};
-    for_each_unit(f, block.lanes, block.split, input, grad,
+    for_each_unit(f, own, block.split, input, grad,
                   [&](const Slab<T>& seen, const Slab<T>& grads, Range band, Range from) {
                     const int strips = own.present ? f.plan.strips.count() : 0;
                     const int tall = static_cast<int>(band.end - band.begin);
@@ -97,11 +100,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
                       view.pitch = rows.pitch;
                       view.height = static_cast<int>(from.end - from.begin);
                       const int col = at.col * S - cols.before;
-                      view.seen_line = seen.plane(own.own / copies) + view.row * cols.sources + col;
-                      view.seen_row = rows.pitch * cols.sources;
+                      view.seen_line =
+                          seen.plane(own.own / own.copies) + int64_t{view.row} * cols.sources + col;
+                      view.seen_row = static_cast<uint32_t>(rows.pitch) * cols.sources;
                       view.seen_col = cols.pitch;
                       view.grad_line = grads.plane(own.own) + at.row * cols.destinations + at.col;
-                      view.grad_row = rows.step * cols.destinations;
+                      view.grad_row = static_cast<uint32_t>(rows.step) * cols.destinations;
                       view.grad_col = cols.step;
 #pragma unroll
                       for (int c = 0; c < N; ++c) {
@@ -120,7 +124,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   if (!all_threads(finite(sums))) add_units(std::true_type());
 
   const int64_t lanes = p.destination_channels;
-  Sum<T>* partial = partials + block.split * (K * K + f.bias) * lanes + first * copies;
+  Sum<T>* partial = partials + block.split * (K * K + f.bias) * lanes + own.first * own.copies;
 #pragma unroll
   for (int k = 0; k < K * K; ++k) {
     put_plane_sum(own, f.plan.members, sums.taps[k / K][k % K][0], partial + k * lanes);
@@ -139,10 +143,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
   constexpr int kTaps = 9;
   const GatherPoints& p = f.problem;
   const FilterBlock block = filter_block(f.plan.groups, f.plan.tap_blocks);
-  const int copies = static_cast<int>(p.multiplier);
-  const int64_t first = static_cast<int64_t>(block.lanes) * f.plan.slabs.planes;
-  const int planes = static_cast<int>(min64(f.plan.slabs.planes, p.source_channels - first));
-  const PlaneMember own = plane_member(f.plan, planes * copies);
+  const PlaneGroup own = plane_group(f, block.lanes);
   const int width = static_cast<int>(p.cols.sources);
   const int cols = static_cast<int>(p.cols.destinations);
   const int taps = p.rows.kernel * p.cols.kernel;
@@ -151,11 +152,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
   Sum<T> sums[kTaps] = {};
   Sum<T> bias_sum = 0;
   for_each_unit(
-      f, block.lanes, block.split, input, grad,
+      f, own, block.split, input, grad,
       [&](const Slab<T>& seen, const Slab<T>& grads, Range band, Range from) {
         const int count = own.present ? static_cast<int>(band.end - band.begin) * cols : 0;
         const int height = static_cast<int>(from.end - from.begin);
-        const T* seen_plane = seen.plane(own.present ? own.own / copies : 0);
+        const T* seen_plane = seen.plane(own.present ? own.own / own.copies : 0);
         const T* grad_plane = grads.plane(own.present ? own.own : 0);
         for (int item = own.member; item < count; item += f.plan.members) {
           const int col = item % cols;
@@ -180,7 +181,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
 
   const int64_t lanes = p.destination_channels;
   Sum<T>* partial =
-      partials + block.split * static_cast<int64_t>(taps + f.bias) * lanes + first * copies;
+      partials + block.split * static_cast<int64_t>(taps + f.bias) * lanes + own.first * own.copies;
 #pragma unroll
   for (int k = 0; k < kTaps; ++k) {
     const int64_t tap = first_tap + k;

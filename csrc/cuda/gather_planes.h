@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kThreads, K < 5 ? 3 : 2)
             if (at.col + j * cols.step < cols.destinations)
               narrow(results[j][0], made[j * cols.step]);
           }
-          made += rows.step * cols.destinations;
+          made += int64_t{rows.step} * cols.destinations;
         };
         if (finite) {
           walk<S, C, true>(seen, weights, count, put);

@@ -46,23 +46,23 @@ inline int vector_width(const Problem& p, int several) {
 #endif
 
 // How many images they can count, input or output; 0 where not even its rows and columns, padding
-// and the reach of taps included, or the elements from one tap's row to the next one's.
+// and the reach of taps included, or the elements from one tap's row or column to the next one's.
 inline double images_in_32_bits(const Problem& p) {
-  constexpr double kMostPlaces = 1 << 30;
+  constexpr double kMostPlaces = 1 << 28;  // a few times that fit an int
   const auto places = [](const Axis& axis) {
     return double(axis.input) + double(axis.output) * axis.stride + axis.pad +
            double(axis.kernel) * axis.dilation;
   };
-  const double input_row = double(p.cols.input) * p.channels;
-  const double output_row = double(p.cols.output) * p.lanes();
-  const double step = (input_row > output_row ? input_row : output_row) * p.rows.dilation;
-  if (places(p.rows) > kMostPlaces || places(p.cols) > kMostPlaces || step > UINT32_MAX ||
-      double(p.lanes()) > kMostPlaces) {
+  const double lanes = double(p.lanes());  // and not fewer than channels
+  const double width = double(p.cols.input > p.cols.output ? p.cols.input : p.cols.output);
+  if (places(p.rows) > kMostPlaces || places(p.cols) > kMostPlaces || lanes > kMostPlaces ||
+      p.rows.dilation * width * lanes > UINT32_MAX || places(p.cols) * lanes > UINT32_MAX) {
     return 0;
   }
   const double input = double(p.rows.input) * p.cols.input * p.channels;
-  const double output = double(p.rows.output) * p.cols.output * p.lanes();
-  return DW_MOST_ELEMENTS / (input > output ? input : output);
+  const double output = double(p.rows.output) * p.cols.output * lanes;
+  const double images = DW_MOST_ELEMENTS / (input > output ? input : output);
+  return images < INT32_MAX ? images : INT32_MAX;
 }
 
 inline bool aligned(const void* address, size_t bytes) {
@@ -322,8 +322,10 @@ void Kernels<T>::gather(const Problem& p, bool forward, const void* sources, con
   const GatherArrays<T> a = {static_cast<const T*>(sources), static_cast<const T*>(filter),
                              static_cast<const T*>(bias), static_cast<T*>(destinations), stream};
   if (p.channels_last) {
-    // one compiled stride for both axes
-    const bool tiles = on_lattice(p.rows, forward) && on_lattice(p.cols, forward) &&
+    // one compiled stride for both axes, taps that a thread counts in an int
+    constexpr int64_t kMostTaps = 1 << 30;
+    const bool tiles = p.rows.kernel < kMostTaps && p.cols.kernel < kMostTaps &&
+                       on_lattice(p.rows, forward) && on_lattice(p.cols, forward) &&
                        (!forward || p.rows.stride == p.cols.stride) && p.multiplier < INT32_MAX;
     if (tiles) return gather_by_tiles<T>(p, forward, a);
   } else if (gather_by_planes<T>(p, forward, a)) {

@@ -46,6 +46,14 @@ struct TilePlan {
   }
 };
 
+// The next digit of an index whose digits count up to `count`.
+DW_HOST_DEVICE inline int32_t take_digit(uint32_t& index, const Divisor& count) {
+  const uint32_t rest = count.quotient(index);
+  const uint32_t digit = index - rest * count;
+  index = rest;
+  return static_cast<int32_t>(digit);
+}
+
 struct TilePosition {
   int32_t row_class, col_class;
   int64_t vector;  // the thread's V channels
@@ -55,20 +63,13 @@ struct TilePosition {
 
 DW_HOST_DEVICE inline TilePosition tile_position(const TilePlan& plan, uint32_t block,
                                                  uint32_t thread) {
-  // the next digit of an index whose digits count up to `count`
-  const auto digit = [](uint32_t& index, const Divisor& count) {
-    const uint32_t rest = count.quotient(index);
-    const uint32_t value = index - rest * count;
-    index = rest;
-    return value;
-  };
   const auto position = [&](const Divisor& blocks, const Divisor& side) {
-    const int64_t first = static_cast<int64_t>(digit(block, blocks)) * side;
-    return first + digit(thread, side);
+    const int64_t first = static_cast<int64_t>(take_digit(block, blocks)) * side;
+    return first + take_digit(thread, side);
   };
   TilePosition at;
-  at.col_class = static_cast<int32_t>(digit(block, plan.col_classes));
-  at.row_class = static_cast<int32_t>(digit(block, plan.row_classes));
+  at.col_class = take_digit(block, plan.col_classes);
+  at.row_class = take_digit(block, plan.row_classes);
   at.vector = position(plan.lane_blocks, plan.lanes);
   at.col = position(plan.col_blocks, plan.cols) * plan.tile_cols;
   at.row = position(plan.row_blocks, plan.rows) * plan.tile_rows;
@@ -288,17 +289,11 @@ struct BandStrip {
 };
 
 DW_HOST_DEVICE inline BandStrip band_strip(const BandStrips& strips, uint32_t index) {
-  const auto digit = [&index](const Divisor& count) {
-    const uint32_t rest = count.quotient(index);
-    const int32_t value = static_cast<int32_t>(index - rest * count);
-    index = rest;
-    return value;
-  };
   BandStrip at;
-  const int32_t j = digit(strips.groups) * strips.cols;
-  at.col = digit(strips.col_classes) + j * strips.col_step;
-  const int32_t i = digit(strips.segments) * strips.length;
-  at.row = digit(strips.row_classes) + i * strips.row_step;
+  const int32_t j = take_digit(index, strips.groups) * strips.cols;
+  at.col = take_digit(index, strips.col_classes) + j * strips.col_step;
+  const int32_t i = take_digit(index, strips.segments) * strips.length;
+  at.row = take_digit(index, strips.row_classes) + i * strips.row_step;
   at.plane = static_cast<int32_t>(index);
   return at;
 }

@@ -72,8 +72,9 @@ std::vector<cuda::Launch> planned(const Case& c) {
 // ---- cases --------------------------------------------------------------------------------------
 
 // What random problems seldom have: planes of which shared memory holds only a band, or with a
-// multiplier nothing; a filter that it does not hold.
-enum class Rare { kNothing, kLargePlanes, kLargePlanesOfCopies, kLargeFilter };
+// multiplier nothing; a filter that it does not hold; rows of taps more than 2^31 elements apart.
+enum class Rare { kNothing, kLargePlanes, kLargePlanesOfCopies, kLargeFilter, kFarTaps };
+constexpr int kRares = 5;
 
 // Another input, and the padding after it anew.
 void resize(Axis& axis, int64_t input) {
@@ -95,6 +96,26 @@ Problem aimed_problem(DataType dtype, Rare rare) {
   }
   p.batch = pick(1, 5);
   if (rare == Rare::kNothing) return p;
+  if (rare == Rare::kFarTaps) {
+    p.rows.kernel = p.cols.kernel = 3;
+    p.rows.stride = p.cols.stride = p.cols.dilation = 1;
+    if (pick(0, 1)) {  // columns
+      p.batch = p.rows.input = p.rows.output = p.rows.pad = p.rows.dilation = 1;
+      p.cols.dilation = 36000000;
+      p.cols.pad = 2 * p.cols.dilation;
+      p.cols.input = p.cols.output = 1;
+      p.channels = 60;
+      p.multiplier = 1;
+      p.channels_last = true;
+      return p;
+    }
+    p.rows.dilation = p.rows.pad = 1 << 25;
+    p.channels_last = pick(0, 1);
+    p.channels = p.channels_last ? pick(1, 2) : 1;
+    p.rows.input = p.rows.output = pick(1, 4);
+    resize(p.cols, pick(70, 120) / p.channels);
+    return p;
+  }
   p.channels_last = rare == Rare::kLargeFilter;
   if (rare == Rare::kLargeFilter) {
     p.channels = pick(3, 4);
@@ -136,7 +157,7 @@ bool meets(const Axis& axis) {
 
 // Few enough threads, each with little to do: an emulated one takes some microseconds.
 bool small(const Problem& p, const std::vector<cuda::Launch>& launches) {
-  constexpr int64_t kMostThreads = 30000, kMostProducts = 1000000;
+  constexpr int64_t kMostThreads = 45000, kMostProducts = 1000000;
   int64_t threads = 0;
   for (const cuda::Launch& launch : launches) threads += int64_t{launch.blocks} * launch.threads;
   const int64_t outputs = p.batch * p.rows.output * p.cols.output * p.lanes();
@@ -164,7 +185,7 @@ bool empty(const Problem& p) {
 Case case_for(const std::string& kernel, int round) {
   const DataType dtype = dtype_of(kernel);
   for (int i = 0; i < 300000; ++i) {
-    const Rare rare = i < 300 ? static_cast<Rare>(round / 2 % 4) : Rare::kNothing;
+    const Rare rare = i < 300 ? static_cast<Rare>(round / 2 % kRares) : Rare::kNothing;
     const Case c = random_case(dtype, rare, round % 2);
     if (empty(c.p)) continue;
     if (!(meets(c.p.rows) && meets(c.p.cols)) && pick(0, 9)) continue;  // padding alone
