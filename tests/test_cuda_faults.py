@@ -238,6 +238,12 @@ FAULTS = {
         "view.row * cols.sources + col;",
         "filter_planes<float, 3, 1>",
     ),
+    "columns of taps are counted in 32 bits however far apart they are": Fault(
+        "cuda/kernels.h",
+        " || places(p.cols) * lanes > UINT32_MAX) {",
+        ") {",
+        "filter_channels<float, 4, 3, 3, 1>",
+    ),
     # memory
     "shared memory for a vector too few": Fault(
         "cuda/plan.h",

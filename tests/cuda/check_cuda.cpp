@@ -113,6 +113,7 @@ Problem aimed_problem(DataType dtype, Rare rare) {
     p.channels_last = pick(0, 1);
     p.channels = p.channels_last ? pick(1, 2) : 1;
     p.rows.input = p.rows.output = pick(1, 4);
+    p.cols.pad = pick(0, 3);
     resize(p.cols, pick(70, 120) / p.channels);
     return p;
   }
