@@ -101,21 +101,21 @@ FAULTS = {
         "gather_planes<float, 3, 1>",
     ),
     "a strip's last row is taken for padding": Fault(
-        "cuda/gather_strips.h",
-        "seen.end = needed < g.rows.sources ? needed : g.rows.sources;",
-        "seen.end = needed < g.rows.sources ? needed : g.rows.sources - 1;",
+        "cuda/strip.h",
+        "seen.end = needed < rows.size ? needed : rows.size;",
+        "seen.end = needed < rows.size ? needed : rows.size - 1;",
         "gather_strips<float, 2, 5, 1>",
     ),
     "a strip needs a row less than it takes": Fault(
         "cuda/gather_strips.h",
-        "((count - 1) * S + K) * g.rows.pitch;",
-        "((count - 1) * S + K - 1) * g.rows.pitch;",
+        "      (count - 1) * S + K);",
+        "      (count - 1) * S + K - 1);",
         "gather_strips<float, 1, 7, 1>",
     ),
     "a strip's first column is taken for padding": Fault(
-        "cuda/gather_strips.h",
-        "seen.inside[c] = x >= 0 &&",
-        "seen.inside[c] = x >= 1 &&",
+        "cuda/strip.h",
+        "return place >= 0 && place < size;",
+        "return place >= 1 && place < size;",
         "gather_strips<float, 1, 3, 2>",
     ),
     "a result row is put before its last source row": Fault(
@@ -174,8 +174,8 @@ FAULTS = {
     ),
     "pairs of rows begin a source too late": Fault(
         "cuda/gather_parities.h",
-        "seen.row = g.rows.source(row_pair) - K / 2;",
-        "seen.row = g.rows.source(row_pair) - K / 2 + 1;",
+        "{g.rows.source(row_pair) - K / 2, 1,",
+        "{g.rows.source(row_pair) - K / 2 + 1, 1,",
         "gather_parities<float, 1, 3>",
     ),
     "the column before the image counts as a result": Fault(
@@ -184,10 +184,10 @@ FAULTS = {
         "const bool made[2] = {true,",
         "gather_parities<float, 1, 5>",
     ),
-    "pairs multiply what lies before the image": Fault(
+    "pairs multiply what lies after the image": Fault(
         "cuda/gather_parities.h",
-        "seen.inside[c] = first + c >= 0 &&",
-        "seen.inside[c] = first + c >= -1 &&",
+        "- K / 2, 1, g.cols.sources}",
+        "- K / 2, 1, g.cols.sources + 1}",
         "gather_parities<float, 4, 3>",
     ),
     "pairs multiply padding with a filter that is not finite": Fault(
@@ -234,14 +234,14 @@ FAULTS = {
     ),
     "a row far before the image is counted in 32 bits": Fault(
         "cuda/filter_planes.h",
-        "int64_t{view.row} * cols.sources + col;",
-        "view.row * cols.sources + col;",
+        "int64_t{view.row} * cols.sources + seen_cols.first;",
+        "view.row * cols.sources + seen_cols.first;",
         "filter_planes<float, 3, 1>",
     ),
     "columns of taps are counted in 32 bits however far apart they are": Fault(
         "cuda/kernels.h",
-        " || places(p.cols) * lanes > UINT32_MAX) {",
-        ") {",
+        " && places(p.cols) * lanes <= UINT32_MAX;",
+        ";",
         "filter_channels<float, 4, 3, 3, 1>",
     ),
     # memory

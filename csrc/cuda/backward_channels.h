@@ -104,7 +104,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   const FilterBlock block = filter_block(plan.lane_blocks, plan.tap_blocks);
   const int lane = lane_of(plan, block, V);
   const uint32_t channels = static_cast<uint32_t>(f.channels);
-  const uint32_t grad_row = static_cast<uint32_t>(f.cols.sources) * channels;
   const uint32_t input_row = static_cast<uint32_t>(f.cols.destinations) * channels;
   const bool present = lane < f.channels;
   Weights<T, V, K> weights;
@@ -118,20 +117,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
       const uint32_t unit = unit_of(plan, block, round);
       if (unit >= plan.units) break;
       const Walk w = walk_of(plan, f.rows, f.cols, unit, 0, 0, 1);
-      SourceRows<T, V, N> grads;
-      grads.sources = grad + w.image * f.grad_image;
-      grads.row = w.source_row;
-      grads.pitch = f.rows.pitch;
-      const int needed = w.source_row + (w.count + K - 1) * f.rows.pitch;
-      grads.end = needed < f.rows.sources ? needed : f.rows.sources;
-      grads.row_step = f.rows.pitch * grad_row;
-      grads.col_step = f.cols.pitch * channels;
-      grads.place = w.source_row * grad_row + w.source_col * channels + lane;
-#pragma unroll
-      for (int c = 0; c < N; ++c) {
-        const int x = w.source_col + c * f.cols.pitch;
-        grads.inside[c] = x >= 0 && x < f.cols.sources;
-      }
+      auto grads =
+          source_rows<T, V, N>(grad + w.image * f.grad_image, lane, channels,
+                               {w.source_row, f.rows.pitch, f.rows.sources},
+                               {w.source_col, f.cols.pitch, f.cols.sources}, w.count + K - 1);
       InputRows<T, C> rows;
       const int64_t first =
           w.image * f.input_image + int64_t{w.row} * input_row + int64_t{w.col} * channels + lane;

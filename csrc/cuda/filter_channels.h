@@ -50,7 +50,7 @@ DW_HOST_DEVICE inline Walk walk_of(const FilterPlan& plan, const StripAxis& rows
   w.source_row = row_class - rows.before + (i * S + tap_row) * rows.pitch;
   w.source_col = col_class - cols.before + (j * S + tap_col) * cols.pitch;
   const bool exists = w.row < rows.destinations && w.col < cols.destinations;
-  w.count = exists ? strip_rows(rows, w.row, plan.rows) : 0;
+  w.count = exists ? strip_rows(rows.destinations - w.row, rows.step, plan.rows) : 0;
   return w;
 }
 
@@ -74,10 +74,10 @@ __device__ inline WalkView<T, N, C> view_of(const FilterChannels& f, const Walk&
   view.pitch = f.rows.pitch;
   view.height = f.rows.sources;
   view.count = w.count;
+  const Places cols = {w.source_col, f.cols.pitch, f.cols.sources};
 #pragma unroll
   for (int c = 0; c < N; ++c) {
-    const int x = w.source_col + c * f.cols.pitch;
-    view.inside[c] = x >= 0 && x < f.cols.sources && tap_col + c < (C - 1) * S + f.kernel_cols;
+    view.inside[c] = cols.has(c) && tap_col + c < (C - 1) * S + f.kernel_cols;
   }
 #pragma unroll
   for (int j = 0; j < C; ++j) view.made[j] = w.col + j * f.cols.step < f.cols.destinations;

@@ -60,12 +60,40 @@ __device__ inline void for_each_unit(const FilterPlanes& f, const PlaneGroup& gr
   }
 }
 
-// Adds up `taps` sums of each channel over its threads; partial: of the block's first channel.
+// Adds up a sum of each channel over its threads; partial: that of the block's first channel.
 template <class S>
 __device__ inline void put_plane_sum(const PlaneGroup& own, int members, S sum, S* partial) {
   S* buffer = reinterpret_cast<S*>(shared_memory());
   sum = block_sum(sum, buffer, own.present ? own.member : members, members, 1);
   if (own.member == 0 && own.present) partial[own.own] = sum;
+}
+
+// What the walk down a strip of a held band sees.
+template <class T, int N, int C, int S>
+__device__ inline WalkView<T, N, C> view_of(const FilterPlanes& f, const PlaneGroup& own,
+                                            const BandStrip& at, const Slab<T>& seen,
+                                            const Slab<T>& grads, Range band, Range from) {
+  const StripAxis rows = strip_axis(f.problem.rows), cols = strip_axis(f.problem.cols);
+  const int tall = static_cast<int>(band.end - band.begin);
+  const Places seen_cols = {at.col * S - cols.before, cols.pitch, cols.sources};
+  WalkView<T, N, C> view;
+  view.count = strip_rows(tall - at.row, rows.step, f.plan.strips.length);
+  view.row =
+      (static_cast<int>(band.begin) + at.row) * S - rows.before - static_cast<int>(from.begin);
+  view.pitch = rows.pitch;
+  view.height = static_cast<int>(from.end - from.begin);
+  view.seen_line =
+      seen.plane(own.own / own.copies) + int64_t{view.row} * cols.sources + seen_cols.first;
+  view.seen_row = static_cast<uint32_t>(rows.pitch) * cols.sources;
+  view.seen_col = cols.pitch;
+  view.grad_line = grads.plane(own.own) + at.row * cols.destinations + at.col;
+  view.grad_row = static_cast<uint32_t>(rows.step) * cols.destinations;
+  view.grad_col = cols.step;
+#pragma unroll
+  for (int c = 0; c < N; ++c) view.inside[c] = seen_cols.has(c);
+#pragma unroll
+  for (int j = 0; j < C; ++j) view.made[j] = at.col + j * cols.step < cols.destinations;
+  return view;
 }
 
 // K x K taps at stride S.
@@ -79,7 +107,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   constexpr int C = plane_cols(K), N = (C - 1) * S + K;
   const GatherPoints& p = f.problem;
   const FilterBlock block = filter_block(f.plan.groups, f.plan.tap_blocks);
-  const StripAxis rows = strip_axis(p.rows), cols = strip_axis(p.cols);
   const PlaneGroup own = plane_group(f, block.lanes);
 
   FilterSums<T, 1, K, K, S> sums;
@@ -91,30 +118,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
                     const int tall = static_cast<int>(band.end - band.begin);
                     for (int item = own.member; item < strips; item += f.plan.members) {
                       const BandStrip at = band_strip(f.plan.strips, item);
-                      if (at.row >= tall || at.col >= cols.destinations) continue;
-                      const int left = (tall - at.row + rows.step - 1) / rows.step;
-                      WalkView<T, N, C> view;
-                      view.count = left < f.plan.strips.length ? left : f.plan.strips.length;
-                      view.row = (static_cast<int>(band.begin) + at.row) * S - rows.before -
-                                 static_cast<int>(from.begin);
-                      view.pitch = rows.pitch;
-                      view.height = static_cast<int>(from.end - from.begin);
-                      const int col = at.col * S - cols.before;
-                      view.seen_line =
-                          seen.plane(own.own / own.copies) + int64_t{view.row} * cols.sources + col;
-                      view.seen_row = static_cast<uint32_t>(rows.pitch) * cols.sources;
-                      view.seen_col = cols.pitch;
-                      view.grad_line = grads.plane(own.own) + at.row * cols.destinations + at.col;
-                      view.grad_row = static_cast<uint32_t>(rows.step) * cols.destinations;
-                      view.grad_col = cols.step;
-#pragma unroll
-                      for (int c = 0; c < N; ++c) {
-                        const int x = col + c * cols.pitch;
-                        view.inside[c] = x >= 0 && x < cols.sources;
-                      }
-#pragma unroll
-                      for (int j = 0; j < C; ++j)
-                        view.made[j] = at.col + j * cols.step < cols.destinations;
+                      if (at.row >= tall || at.col >= f.problem.cols.destinations) continue;
+                      auto view = view_of<T, N, C, S>(f, own, at, seen, grads, band, from);
                       add_walk<decltype(skips)::value>(sums, view, f.bias);
                     }
                   });

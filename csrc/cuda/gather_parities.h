@@ -55,8 +55,8 @@ __device__ inline void walk_pairs(SourceRows<T, V, K / 2 + 1>& rows,
                                   const Weights<T, V, K>& weights, int count, const Put& put) {
   constexpr int kLive = K / 2 + 1;   // pairs of rows that a source row meets
   Sum<T> sums[kLive][2][2][V] = {};  // the newest first: it meets the last taps
+  // with every source row a pair begins, and each other one becomes the next older: see walk
   const auto visit = [&](int number, int, bool exists, const auto& seen) {
-  // a pair begins, and each other one becomes the next older: see walk
 #pragma unroll
     for (int a = kLive - 1; a >= 0; --a) {
 #pragma unroll
@@ -102,25 +102,13 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   }
   Weights<T, V, K> weights;
   const bool finite = load_weights<T, V, K>(filter, nullptr, channel, g.channels, false, weights);
-  const int left = g.row_pairs - row_pair;
-  const int count = left < g.plan.tile_rows ? left : g.plan.tile_rows;
+  const int count = strip_rows(g.row_pairs - row_pair, 1, g.plan.tile_rows);
   const uint32_t pixel = static_cast<uint32_t>(g.channels);
-  const uint32_t source_row = static_cast<uint32_t>(g.cols.sources) * pixel;
-  SourceRows<T, V, K / 2 + 1> seen;
-  seen.sources = sources;
-  seen.row = g.rows.source(row_pair) - K / 2;
-  seen.pitch = 1;
-  const int needed = seen.row + count + K / 2;
-  seen.end = needed < g.rows.sources ? needed : g.rows.sources;
-  const int first = g.cols.source(static_cast<int>(at.col)) - K / 2;
-#pragma unroll
-  for (int c = 0; c < K / 2 + 1; ++c) {
-    seen.inside[c] = first + c >= 0 && first + c < g.cols.sources;
-  }
-  seen.col_step = pixel;
-  seen.row_step = source_row;
-  seen.place = (image * static_cast<uint32_t>(g.rows.sources) + seen.row) * source_row +
-               first * pixel + channel;
+  const uint32_t source_image = static_cast<uint32_t>(g.rows.sources) * g.cols.sources * pixel;
+  auto seen = source_rows<T, V, K / 2 + 1>(
+      sources, image * source_image + channel, pixel,
+      {g.rows.source(row_pair) - K / 2, 1, g.rows.sources},
+      {g.cols.source(static_cast<int>(at.col)) - K / 2, 1, g.cols.sources}, count + K / 2);
 
   const uint32_t result_row = static_cast<uint32_t>(g.cols.destinations) * pixel;
   uint32_t corner = (image * static_cast<uint32_t>(g.rows.destinations) + row) * result_row +

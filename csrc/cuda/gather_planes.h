@@ -56,27 +56,13 @@ __device__ inline PlaneBlock<T> plane_block(const GatherPlanes& g, const T* sour
               planes * of_result, p.rows.destinations, p.cols.destinations, rows, g.plan.whole)};
 }
 
-// The rows of a held plane that a strip sees, from `row` of the plane and column `first` on.
+// The rows of a held plane that a strip sees; rows are counted in the plane.
 template <class T, int N>
-__device__ inline SourceRows<T, 1, N> rows_of(const PlaneBlock<T>& block, const GatherAxis& cols,
-                                              int plane, int row, int row_pitch, int first,
-                                              int col_pitch, int needed) {
-  const int width = static_cast<int>(cols.sources);
-  SourceRows<T, 1, N> seen;
-  seen.sources = block.sources.plane(plane);
-  seen.row = row - static_cast<int>(block.from.begin);
-  seen.pitch = row_pitch;
-  const int end = seen.row + needed * row_pitch;
-  seen.end = end < block.height() ? end : block.height();
-#pragma unroll
-  for (int c = 0; c < N; ++c) {
-    const int x = first + c * col_pitch;
-    seen.inside[c] = x >= 0 && x < width;
-  }
-  seen.place = static_cast<uint32_t>(seen.row) * width + first;
-  seen.row_step = static_cast<uint32_t>(row_pitch) * width;
-  seen.col_step = col_pitch;
-  return seen;
+__device__ inline SourceRows<T, 1, N> rows_of(const PlaneBlock<T>& block, int plane,
+                                              const Places& rows, const Places& cols, int count) {
+  const int first = rows.first - static_cast<int>(block.from.begin);
+  return source_rows<T, 1, N>(block.sources.plane(plane), 0, 1, {first, rows.pitch, block.height()},
+                              cols, count);
 }
 
 // Calls make(at, weights, finite) for the strips of this thread.
@@ -113,13 +99,12 @@ __global__ void __launch_bounds__(kThreads, K < 5 ? 3 : 2)
   for_each_strip<T, K>(
       g, block, filter, bias, !forward,
       [&](const BandStrip& at, const Weights<T, 1, K>& weights, bool finite) {
-        const int left = (block.tall() - at.row + rows.step - 1) / rows.step;
-        const int count = left < g.strips.length ? left : g.strips.length;
+        const int count = strip_rows(block.tall() - at.row, rows.step, g.strips.length);
         const int row = static_cast<int>(block.rows.begin) + at.row;
         const int source = forward ? at.plane / static_cast<int>(p.multiplier) : at.plane;
-        auto seen =
-            rows_of<T, (C - 1) * S + K>(block, p.cols, source, row * S - rows.before, rows.pitch,
-                                        at.col * S - cols.before, cols.pitch, (count - 1) * S + K);
+        auto seen = rows_of<T, (C - 1) * S + K>(
+            block, source, {row * S - rows.before, rows.pitch, rows.sources},
+            {at.col * S - cols.before, cols.pitch, cols.sources}, (count - 1) * S + K);
         T* made = block.results.plane(at.plane) + at.row * cols.destinations + at.col;
         const auto put = [&](int number, const Sum<T>(&results)[C][1]) {
           if (number < 0 || number >= count) return;
@@ -157,12 +142,11 @@ __global__ void __launch_bounds__(kThreads, K < 5 ? 3 : 2)
   for_each_strip<T, K>(g, block, filter, static_cast<const T*>(nullptr), false,
                        [&](const BandStrip& at, const Weights<T, 1, K>& weights, bool finite) {
                          const int pair = first_pair + at.row;
-                         const int left = end_pair - pair;
-                         if (left <= 0) return;
-                         const int count = left < g.strips.length ? left : g.strips.length;
+                         if (pair >= end_pair) return;
+                         const int count = strip_rows(end_pair - pair, 1, g.strips.length);
                          auto seen = rows_of<T, K / 2 + 1>(
-                             block, p.cols, at.plane, rows.source(pair) - K / 2, 1,
-                             cols.source(at.col) - K / 2, 1, count + K / 2);
+                             block, at.plane, {rows.source(pair) - K / 2, 1, rows.sources},
+                             {cols.source(at.col) - K / 2, 1, cols.sources}, count + K / 2);
                          const int row = rows.first(pair) - static_cast<int>(block.rows.begin);
                          const int col = cols.first(at.col);
                          T* made = block.results.plane(at.plane);

@@ -54,25 +54,18 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   Weights<T, V, K> weights;
   const bool finite =
       load_weights(filter, bias, channel, g.destination_channels, g.turned, weights);
-  const int count = strip_rows(g.rows, row, g.plan.tile_rows);
-  SourceRows<T, V, (C - 1) * S + K> seen;
-  seen.sources = sources;
-  seen.row = at.row_class - g.rows.before + static_cast<int>(at.row) * S * g.rows.pitch;
-  seen.pitch = g.rows.pitch;
-  const int needed = seen.row + ((count - 1) * S + K) * g.rows.pitch;
-  seen.end = needed < g.rows.sources ? needed : g.rows.sources;
-  const int first = at.col_class - g.cols.before + static_cast<int>(at.col) * S * g.cols.pitch;
-#pragma unroll
-  for (int c = 0; c < (C - 1) * S + K; ++c) {
-    const int x = first + c * g.cols.pitch;
-    seen.inside[c] = x >= 0 && x < g.cols.sources;
-  }
+  const int count = strip_rows(g.rows.destinations - row, g.rows.step, g.plan.tile_rows);
   const uint32_t source_channels = static_cast<uint32_t>(g.source_channels);
-  const uint32_t source_row = static_cast<uint32_t>(g.cols.sources) * source_channels;
-  seen.col_step = g.cols.pitch * source_channels;
-  seen.row_step = g.rows.pitch * source_row;
-  seen.place = (image * static_cast<uint32_t>(g.rows.sources) + seen.row) * source_row +
-               first * source_channels + (g.multiplier == 1 ? channel : channel / g.multiplier);
+  const uint32_t source_image =
+      static_cast<uint32_t>(g.rows.sources) * g.cols.sources * source_channels;
+  auto seen = source_rows<T, V, (C - 1) * S + K>(
+      sources, image * source_image + (g.multiplier == 1 ? channel : channel / g.multiplier),
+      source_channels,
+      {at.row_class - g.rows.before + static_cast<int>(at.row) * S * g.rows.pitch, g.rows.pitch,
+       g.rows.sources},
+      {at.col_class - g.cols.before + static_cast<int>(at.col) * S * g.cols.pitch, g.cols.pitch,
+       g.cols.sources},
+      (count - 1) * S + K);
 
   const uint32_t channels = static_cast<uint32_t>(g.destination_channels);
   const uint32_t result_row = static_cast<uint32_t>(g.cols.destinations) * channels;

@@ -45,9 +45,9 @@ inline int vector_width(const Problem& p, int several) {
 #define DW_MOST_ELEMENTS 4294967295
 #endif
 
-// How many images they can count, input or output; 0 where not even its rows and columns, padding
-// and the reach of taps included, or the elements from one tap's row or column to the next one's.
-inline double images_in_32_bits(const Problem& p) {
+// Whether they can count rows and columns, padding and the reach of taps included, and the elements
+// from one tap's row or column to the next one's.
+inline bool steps_in_32_bits(const Problem& p) {
   constexpr double kMostPlaces = 1 << 28;  // a few times that fit an int
   const auto places = [](const Axis& axis) {
     return double(axis.input) + double(axis.output) * axis.stride + axis.pad +
@@ -55,12 +55,15 @@ inline double images_in_32_bits(const Problem& p) {
   };
   const double lanes = double(p.lanes());  // and not fewer than channels
   const double width = double(p.cols.input > p.cols.output ? p.cols.input : p.cols.output);
-  if (places(p.rows) > kMostPlaces || places(p.cols) > kMostPlaces || lanes > kMostPlaces ||
-      p.rows.dilation * width * lanes > UINT32_MAX || places(p.cols) * lanes > UINT32_MAX) {
-    return 0;
-  }
+  return places(p.rows) <= kMostPlaces && places(p.cols) <= kMostPlaces && lanes <= kMostPlaces &&
+         p.rows.dilation * width * lanes <= UINT32_MAX && places(p.cols) * lanes <= UINT32_MAX;
+}
+
+// How many images they can count, input or output.
+inline double images_in_32_bits(const Problem& p) {
+  if (!steps_in_32_bits(p)) return 0;
   const double input = double(p.rows.input) * p.cols.input * p.channels;
-  const double output = double(p.rows.output) * p.cols.output * lanes;
+  const double output = double(p.rows.output) * p.cols.output * p.lanes();
   const double images = DW_MOST_ELEMENTS / (input > output ? input : output);
   return images < INT32_MAX ? images : INT32_MAX;
 }
@@ -213,7 +216,6 @@ inline bool gather_by_strips(const Problem& p, bool forward, const GatherArrays<
 
 template <class T>
 inline void gather_by_tiles(const Problem& p, bool forward, const GatherArrays<T>& a) {
-  if (gather_by_strips<T>(p, forward, a)) return;
   const GatherPoints points = points_of(p, forward);
   int V = vector_width(p, kChannels<T>);
   const size_t unit = V * sizeof(T);
@@ -256,7 +258,7 @@ inline bool gather_by_planes(const Problem& p, bool forward, const GatherArrays<
   const GatherPoints points = points_of(p, forward);
   const PlanePlan plan =
       plan_planes<T>(points.rows, points.cols, p.batch, p.channels, p.multiplier);
-  if (plan.blocks == 0 || plan.blocks > kMostBlocks || images_in_32_bits(p) == 0) return false;
+  if (plan.blocks == 0 || plan.blocks > kMostBlocks || !steps_in_32_bits(p)) return false;
   const unsigned shared = static_cast<unsigned>((plan.source_slab + plan.result_slab) * sizeof(T));
   // threads that share a plane of results
   const int64_t threads = max64(1, kThreads / (plan.planes * (forward ? p.multiplier : 1)));
@@ -327,7 +329,10 @@ void Kernels<T>::gather(const Problem& p, bool forward, const void* sources, con
     const bool tiles = p.rows.kernel < kMostTaps && p.cols.kernel < kMostTaps &&
                        on_lattice(p.rows, forward) && on_lattice(p.cols, forward) &&
                        (!forward || p.rows.stride == p.cols.stride) && p.multiplier < INT32_MAX;
-    if (tiles) return gather_by_tiles<T>(p, forward, a);
+    if (tiles) {
+      if (!gather_by_strips<T>(p, forward, a)) gather_by_tiles<T>(p, forward, a);
+      return;
+    }
   } else if (gather_by_planes<T>(p, forward, a)) {
     return;
   }
@@ -371,6 +376,14 @@ constexpr int summed_channels(int K, int64_t S) {
   return K < 5 ? kChannels<T> : K == 5 && S == 1 ? 2 : 1;
 }
 
+// Of a problem whose splits have so many sums each.
+template <class T>
+inline int64_t most_splits_of(const Problem& p, int64_t sums) {
+  const int64_t elements = p.batch * p.rows.input * p.cols.input * p.channels;
+  return most_splits(elements * static_cast<int64_t>(sizeof(T)),
+                     sums * static_cast<int64_t>(sizeof(Sum<T>)));
+}
+
 template <class T>
 inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted, bool bias_wanted) {
   FilterPlans<T> plans = {};
@@ -378,9 +391,7 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
   const GatherPoints points = points_of(p, true);
   const int64_t bias = bias_wanted ? 1 : 0;
   choice.sums = ((filter_wanted ? p.taps() : 0) + bias) * p.lanes();
-  const int64_t input_bytes =
-      p.batch * p.rows.input * p.cols.input * p.channels * static_cast<int64_t>(sizeof(T));
-  const int64_t most = most_splits(input_bytes, choice.sums * static_cast<int64_t>(sizeof(Sum<T>)));
+  const int64_t most = most_splits_of<T>(p, choice.sums);
   const bool many_taps = p.taps() > 1 << 20;  // tap blocks are counted in 32 bits
   if (filter_wanted && !many_taps && p.channels_last && on_lattice(p.rows, true) &&
       on_lattice(p.cols, true) && p.rows.stride == p.cols.stride && images_in_32_bits(p) >= 1) {
@@ -395,7 +406,7 @@ inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted,
     choice.splits = plans.channels.splits;
     if (plans.channels.blocks > 0 && plans.channels.blocks <= kMostBlocks) return plans;
   }
-  if (filter_wanted && !many_taps && !p.channels_last && images_in_32_bits(p) > 0) {
+  if (filter_wanted && !many_taps && !p.channels_last && steps_in_32_bits(p)) {
     choice.kernel = FilterChoice::kPlanes;
     choice.K = size_of_planes<T>(p);
     const uint32_t tap_blocks = choice.K ? 1 : static_cast<uint32_t>(ceil_div(p.taps(), 9));
@@ -559,12 +570,10 @@ inline BackwardChoice plan_backward(const Problem& p, bool filter_wanted, bool b
   }
   choice.V = vector_width(p, kBackwardChannels);
   choice.sums = (p.taps() + (bias_wanted ? 1 : 0)) * p.channels;
-  const int64_t input_bytes =
-      p.batch * p.rows.input * p.cols.input * p.channels * static_cast<int64_t>(sizeof(T));
-  choice.plan = plan_filter(
-      gather_axis(p.rows, false), gather_axis(p.cols, false), p.batch,
-      ceil_div(p.channels, choice.V), choice.V * static_cast<int32_t>(sizeof(T)), kBackwardCols, 1,
-      most_splits(input_bytes, choice.sums * static_cast<int64_t>(sizeof(Sum<T>))));
+  choice.plan =
+      plan_filter(gather_axis(p.rows, false), gather_axis(p.cols, false), p.batch,
+                  ceil_div(p.channels, choice.V), choice.V * static_cast<int32_t>(sizeof(T)),
+                  kBackwardCols, 1, most_splits_of<T>(p, choice.sums));
   choice.fused = choice.plan.blocks > 0 && choice.plan.blocks <= kMostBlocks;
   return choice;
 }

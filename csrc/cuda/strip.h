@@ -25,12 +25,23 @@ DW_HOST_DEVICE inline StripAxis strip_axis(const GatherAxis& axis) {
           axis.forward ? axis.pad : reach - axis.pad, axis.dilation};
 }
 
-// The results of a strip that exist.
-DW_HOST_DEVICE inline int32_t strip_rows(const StripAxis& axis, int32_t row, int32_t most) {
-  const int32_t left = axis.destinations - row;
-  const int32_t count = axis.step == 1 ? left : (left + axis.step - 1) / axis.step;
+// How many results a strip has where `left` rows follow, `step` from one to the next.
+DW_HOST_DEVICE inline int32_t strip_rows(int32_t left, int32_t step, int32_t most) {
+  const int32_t count = step == 1 ? left : (left + step - 1) / step;
   return count < most ? count : most;
 }
+
+// Places on an axis of `size`, of which some exist.
+struct Places {
+  int first;
+  int pitch;  // from one to the next
+  int size;
+
+  __device__ bool has(int i) const {
+    const int place = first + i * pitch;
+    return place >= 0 && place < size;
+  }
+};
 
 // The rows of sources that a strip sees, N in each. Places are counted in 32 bits: the caller has
 // seen to it that the arrays have less than 2^32 elements. A strip may begin before its array: its
@@ -48,6 +59,26 @@ struct SourceRows {
 
   __device__ bool exists(int y) const { return y >= 0 && y < end; }
 };
+
+// `count` rows of N sources, pixels of `pixel` elements; origin: the element of row and column 0.
+template <class T, int V, int N>
+__device__ inline SourceRows<T, V, N> source_rows(const T* sources, uint32_t origin, uint32_t pixel,
+                                                  const Places& rows, const Places& cols,
+                                                  int count) {
+  SourceRows<T, V, N> seen;
+  const uint32_t row_size = static_cast<uint32_t>(cols.size) * pixel;
+  seen.sources = sources;
+  seen.place = origin + rows.first * row_size + cols.first * pixel;
+  seen.row_step = rows.pitch * row_size;
+  seen.col_step = cols.pitch * pixel;
+  seen.row = rows.first;
+  seen.pitch = rows.pitch;
+  const int needed = rows.first + count * rows.pitch;
+  seen.end = needed < rows.size ? needed : rows.size;
+#pragma unroll
+  for (int c = 0; c < N; ++c) seen.inside[c] = cols.has(c);
+  return seen;
+}
 
 // Loads the next row; zeros where it does not exist.
 template <class T, int V, int N>

@@ -85,7 +85,7 @@ bool strips_cover(const Problem& p, bool forward) {
     const int32_t row = at.row_class + static_cast<int32_t>(at.row) * rows.step;
     const int32_t col = at.col_class + static_cast<int32_t>(at.col) * cols.step;
     if (row >= rows.destinations) return;
-    for (int32_t i = 0; i < strip_rows(rows, row, plan.tile_rows); ++i) {
+    for (int32_t i = 0; i < strip_rows(rows.destinations - row, rows.step, plan.tile_rows); ++i) {
       for (int32_t j = 0; j < kCols && col + j * cols.step < cols.destinations; ++j) {
         pixels.take(at, row + i * rows.step, col + j * cols.step);
       }
@@ -366,7 +366,7 @@ bool sums_cover(const Problem& p) {
 bool check_one(Kind kind) {
   const Problem p = random_problem(kind);
   if (p.rows.input == 0 || p.cols.input == 0) return true;  // library.cpp's part
-  const bool counted = images_in_32_bits(p) > 0;
+  const bool counted = steps_in_32_bits(p);
   for (const bool forward : {true, false}) {
     if (on_lattice(p.rows, forward) && on_lattice(p.cols, forward)) {
       for (const int V : {1, 2, 4}) {
