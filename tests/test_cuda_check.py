@@ -158,5 +158,10 @@ def test_ptx_has_wide_loads_no_float64_and_no_atomics(source: str) -> None:
     # the rules do look at these kernels: the same instructions a number at a time break them
     dtype = {"float32": "float", "bfloat16": "BFloat16", "float16": "Float16"}[source]
     faults = list(cuda_check.ptx_faults(text.replace(".v4.", ".").replace(".v2.", ".")))
-    for kernel in ("gather_strips", "gather_parities", "filter_channels"):
-        assert any(fault.startswith(f"{kernel}<{dtype}, 4, 3") for fault in faults), faults
+    for kernel in (
+        f"gather_strips<{dtype}, 4, 3",
+        f"gather_parities<{dtype}, 4, 3",
+        f"gather_tiles<{dtype}, 16, 1",
+        f"filter_channels<{dtype}, 4, 3",
+    ):
+        assert any(fault.startswith(kernel) for fault in faults), faults

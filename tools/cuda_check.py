@@ -101,7 +101,7 @@ def ptx_of(nvcc: str, source: Path, architecture: str) -> str:
 
 
 def readable(names: Iterable[str]) -> dict[str, str]:
-    """Kernels by their mangled names: gather_channels<float, 4, 3, 1> and the like."""
+    """Kernels by their mangled names: gather_strips<float, 4, 3, 1> and the like."""
     mangled = sorted(set(names))
     run = subprocess.run(
         ["c++filt"], input="\n".join(mangled), capture_output=True, text=True, check=True
@@ -259,19 +259,24 @@ def moves(counts: Opcodes, instruction: str) -> Counter[int]:
 
 def loads_of_a_row(kernel: Kernel) -> int:
     """How many vectors of one row of sources a thread of a gathering kernel sees at the least."""
-    _, *sizes, last = kernel.numbers  # channels, then taps and stride, or one of them
+    _, taps, *stride = kernel.numbers
     if kernel.name == "gather_parities":
-        return last // 2 + 1
-    return last + (sizes[0] if sizes else 3)  # two columns of results
+        return taps // 2 + 1
+    return taps + stride[0]  # two columns of results
 
 
 def vector_faults(kernel: Kernel, counts: Opcodes) -> Iterator[str]:
     """Channels-last kernels of several channels a thread that do not move them all at once."""
-    gathering = ("gather_channels", "gather_strips", "gather_parities")
+    gathering = ("gather_strips", "gather_parities")
     summing = ("filter_channels", "backward_channels")
+    loads, stores = moves(counts, "ld"), moves(counts, "st")
+    if kernel.name == "gather_tiles":
+        wide = min(16, 4 * ITEM_BYTES[kernel.dtype])
+        if loads[wide] < 4:  # on their way at once
+            yield f"has {loads[wide]} loads of {wide} bytes"
+        return
     if kernel.name not in (*gathering, *summing) or kernel.numbers[0] == 1:
         return
-    loads, stores = moves(counts, "ld"), moves(counts, "st")
     wide = kernel.numbers[0] * ITEM_BYTES[kernel.dtype]
     if kernel.name in gathering:
         if loads[wide] < loads_of_a_row(kernel):  # a bias comes one by one

@@ -14,12 +14,15 @@ struct FilterChannels {
   StripAxis rows;  // of the forward pass
   StripAxis cols;
   int32_t kernel_rows, kernel_cols;
+  Divisor groups_across;  // of taps
   int32_t channels;
   int32_t lanes;
   int32_t multiplier;
   int32_t bias;         // 1 where its gradient is wanted: it follows the taps in a partial
   int64_t input_image;  // elements of an image
   int64_t grad_image;
+  uint32_t input_row, input_col;  // ... and from one tap to the next
+  uint32_t grad_row, grad_col;    // ... from one gradient of a lattice to the next
   FilterPlan plan;
 };
 
@@ -60,13 +63,13 @@ __device__ inline WalkView<T, N, C> view_of(const FilterChannels& f, const Walk&
                                             const T* grad, int lane, int tap_col, int S) {
   WalkView<T, N, C> view;
   const uint32_t lanes = static_cast<uint32_t>(f.lanes);
-  view.grad_col = f.cols.step * lanes;
-  view.grad_row = f.rows.step * (f.cols.destinations * lanes);
+  view.grad_col = f.grad_col;
+  view.grad_row = f.grad_row;
   view.grad_line =
       grad + w.image * f.grad_image + (int64_t{w.row} * f.cols.destinations + w.col) * lanes + lane;
   const uint32_t channels = static_cast<uint32_t>(f.channels);
-  view.seen_col = f.cols.pitch * channels;
-  view.seen_row = f.rows.pitch * (f.cols.sources * channels);
+  view.seen_col = f.input_col;
+  view.seen_row = f.input_row;
   view.seen_line = input + w.image * f.input_image +
                    (int64_t{w.source_row} * f.cols.sources + w.source_col) * channels +
                    (f.multiplier == 1 ? lane : lane / f.multiplier);  // V = 1 with a multiplier
@@ -142,8 +145,7 @@ __device__ inline uint32_t unit_of(const FilterPlan& plan, const FilterBlock& bl
   return (round * plan.splits + block.split) * positions + (threadIdx.x >> plan.log_lanes);
 }
 
-// KR x KC taps at once: the whole filter, some columns of it, or (KR = 1) a piece of one of its
-// rows.
+// KR x KC taps at once: the whole filter or a part of it.
 template <class T, int V, int KR, int KC, int S>
 __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
     filter_channels(const FilterChannels f,
@@ -154,9 +156,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   constexpr int C = walk_cols(V, KR);
   const FilterPlan& plan = f.plan;
   const FilterBlock block = filter_block(plan.lane_blocks, plan.tap_blocks);
-  const int pieces = KR == KC ? 1 : (f.kernel_cols + KC - 1) / KC;  // of a filter row
-  const int tap_row = KR > 1 ? 0 : static_cast<int>(block.taps) / pieces;
-  const int tap_col = KR == KC ? 0 : static_cast<int>(block.taps) % pieces * KC;
+  const FirstTap tap = first_tap(block.taps, KR, KC, f.groups_across);
 
   FilterSums<T, V, KR, KC, S> sums;
   const auto add_walks = [&](auto skips) {
@@ -165,8 +165,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
     for (int32_t round = 0; lane < f.lanes && round < plan.rounds; ++round) {
       const uint32_t unit = unit_of(plan, block, round);
       if (unit >= plan.units) break;
-      const Walk w = walk_of(plan, f.rows, f.cols, unit, tap_row, tap_col, S);
-      auto view = view_of<T, (C - 1) * S + KC, C>(f, w, input, grad, lane, tap_col, S);
+      const Walk w = walk_of(plan, f.rows, f.cols, unit, tap.row, tap.col, S);
+      auto view = view_of<T, (C - 1) * S + KC, C>(f, w, input, grad, lane, tap.col, S);
       add_walk<decltype(skips)::value>(sums, view, block.taps == 0 && f.bias);
     }
   };
@@ -177,8 +177,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   const int64_t taps = static_cast<int64_t>(f.kernel_rows) * f.kernel_cols;
   put_sums(sums, plan, block, f.lanes, partials + block.split * (taps + f.bias) * f.lanes,
            f.bias && block.taps == 0 ? taps : -1, [&](int a, int k) {
-             const bool exists = tap_col + k < f.kernel_cols;
-             return exists ? static_cast<int64_t>(tap_row + a) * f.kernel_cols + tap_col + k : -1;
+             const int row = tap.row + a, col = tap.col + k;
+             const bool exists = row < f.kernel_rows && col < f.kernel_cols;
+             return exists ? static_cast<int64_t>(row) * f.kernel_cols + col : -1;
            });
 }
 

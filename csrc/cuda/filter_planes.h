@@ -12,7 +12,9 @@ namespace tfcompat_dw::cuda {
 
 struct FilterPlanes {
   GatherPoints problem;  // the forward pass
+  StripAxis rows, cols;  // ... again
   FilterPlanesPlan plan;
+  Divisor groups_across;  // of taps
   int32_t bias;
 };
 
@@ -71,15 +73,18 @@ __device__ inline void put_plane_sum(const PlaneGroup& own, int members, S sum, 
 // What the walk down a strip of a held band sees.
 template <class T, int N, int C, int S>
 __device__ inline WalkView<T, N, C> view_of(const FilterPlanes& f, const PlaneGroup& own,
-                                            const BandStrip& at, const Slab<T>& seen,
-                                            const Slab<T>& grads, Range band, Range from) {
-  const StripAxis rows = strip_axis(f.problem.rows), cols = strip_axis(f.problem.cols);
+                                            const BandStrip& at, const FirstTap& tap,
+                                            const Slab<T>& seen, const Slab<T>& grads, Range band,
+                                            Range from) {
+  const StripAxis& rows = f.rows;
+  const StripAxis& cols = f.cols;
   const int tall = static_cast<int>(band.end - band.begin);
-  const Places seen_cols = {at.col * S - cols.before, cols.pitch, cols.sources};
+  const Places seen_cols = {at.col * S - cols.before + tap.col * cols.pitch, cols.pitch,
+                            cols.sources};
   WalkView<T, N, C> view;
   view.count = strip_rows(tall - at.row, rows.step, f.plan.strips.length);
-  view.row =
-      (static_cast<int>(band.begin) + at.row) * S - rows.before - static_cast<int>(from.begin);
+  view.row = (static_cast<int>(band.begin) + at.row) * S - rows.before + tap.row * rows.pitch -
+             static_cast<int>(from.begin);
   view.pitch = rows.pitch;
   view.height = static_cast<int>(from.end - from.begin);
   view.seen_line =
@@ -96,19 +101,20 @@ __device__ inline WalkView<T, N, C> view_of(const FilterPlanes& f, const PlaneGr
   return view;
 }
 
-// K x K taps at stride S.
+// K x K taps at once, at stride S: the whole filter or a part of it.
 template <class T, int K, int S>
-__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
+__global__ void __launch_bounds__(kThreads, K < 5 ? 3 : 2)
     filter_planes(const FilterPlanes f,
                   const T* __restrict__ input,    // [n, c, h, w]
                   const T* __restrict__ grad,     // [n, c * m, h', w']
-                  Sum<T>* __restrict__ partials)  // [splits, (K * K + bias) * c * m]
+                  Sum<T>* __restrict__ partials)  // [splits, (taps + bias) * c * m]
 {
   constexpr int C = plane_cols(K), N = (C - 1) * S + K;
   const GatherPoints& p = f.problem;
   const FilterBlock block = filter_block(f.plan.groups, f.plan.tap_blocks);
   const PlaneGroup own = plane_group(f, block.lanes);
 
+  const FirstTap tap = first_tap(block.taps, K, K, f.groups_across);
   FilterSums<T, 1, K, K, S> sums;
   const auto add_units = [&](auto skips) {
     sums = {};
@@ -119,8 +125,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
                     for (int item = own.member; item < strips; item += f.plan.members) {
                       const BandStrip at = band_strip(f.plan.strips, item);
                       if (at.row >= tall || at.col >= f.problem.cols.destinations) continue;
-                      auto view = view_of<T, N, C, S>(f, own, at, seen, grads, band, from);
-                      add_walk<decltype(skips)::value>(sums, view, f.bias);
+                      auto view = view_of<T, N, C, S>(f, own, at, tap, seen, grads, band, from);
+                      add_walk<decltype(skips)::value>(sums, view, block.taps == 0 && f.bias);
                     }
                   });
   };
@@ -129,12 +135,18 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   if (!all_threads(finite(sums))) add_units(std::true_type());
 
   const int64_t lanes = p.destination_channels;
-  Sum<T>* partial = partials + block.split * (K * K + f.bias) * lanes + own.first * own.copies;
+  const int64_t taps = static_cast<int64_t>(p.rows.kernel) * p.cols.kernel;
+  Sum<T>* partial = partials + block.split * (taps + f.bias) * lanes + own.first * own.copies;
 #pragma unroll
   for (int k = 0; k < K * K; ++k) {
-    put_plane_sum(own, f.plan.members, sums.taps[k / K][k % K][0], partial + k * lanes);
+    const int row = tap.row + k / K, col = tap.col + k % K;
+    if (row >= p.rows.kernel || col >= p.cols.kernel) continue;  // for all threads
+    put_plane_sum(own, f.plan.members, sums.taps[k / K][k % K][0],
+                  partial + (static_cast<int64_t>(row) * p.cols.kernel + col) * lanes);
   }
-  if (f.bias) put_plane_sum(own, f.plan.members, sums.bias[0], partial + K * K * lanes);
+  if (f.bias && block.taps == 0) {
+    put_plane_sum(own, f.plan.members, sums.bias[0], partial + taps * lanes);
+  }
 }
 
 // Any filter and stride, nine taps at a time.
@@ -152,7 +164,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
   const int width = static_cast<int>(p.cols.sources);
   const int cols = static_cast<int>(p.cols.destinations);
   const int taps = p.rows.kernel * p.cols.kernel;
-  const int first_tap = static_cast<int>(block.taps) * kTaps;
+  const int first = static_cast<int>(block.taps) * kTaps;
 
   Sum<T> sums[kTaps] = {};
   Sum<T> bias_sum = 0;
@@ -170,7 +182,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
           bias_sum += value;
 #pragma unroll
           for (int k = 0; k < kTaps; ++k) {
-            const int tap = first_tap + k;
+            const int tap = first + k;
             if (tap >= taps) break;
             const int64_t y = row * p.rows.stride +
                               static_cast<int64_t>(tap / p.cols.kernel) * p.rows.dilation -
@@ -189,7 +201,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfAnyFilter)
       partials + block.split * static_cast<int64_t>(taps + f.bias) * lanes + own.first * own.copies;
 #pragma unroll
   for (int k = 0; k < kTaps; ++k) {
-    const int64_t tap = first_tap + k;
+    const int64_t tap = first + k;
     if (tap >= taps) break;
     put_plane_sum(own, f.plan.members, sums[k], partial + tap * lanes);
   }

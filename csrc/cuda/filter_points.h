@@ -12,8 +12,8 @@ struct FilterPoints {
   int64_t first_tap;     // taps [first_tap, taps + bias); tap number `taps` is the bias
   int32_t bias;
   int32_t log_lanes;
-  uint32_t lane_blocks;
-  uint32_t tap_blocks;
+  Divisor lane_blocks;
+  Divisor tap_blocks;
   uint32_t splits;
 };
 

@@ -3,6 +3,7 @@
 // multiplied with the gradient rows that see it; those stay in registers, and so do the sums.
 #pragma once
 #include "numbers.h"
+#include "plan.h"
 
 namespace tfcompat_dw::cuda {
 
@@ -25,6 +26,16 @@ __device__ inline bool finite(const FilterSums<T, V, KR, KC, S>& sums) {
     }
   }
   return zeros == 0;
+}
+
+// The first of the KR x KC taps of a block, when groups of so many share a filter.
+struct FirstTap {
+  int row, col;
+};
+DW_HOST_DEVICE inline FirstTap first_tap(uint32_t group, int KR, int KC,
+                                         const Divisor& side_by_side) {
+  const int col = take_digit(group, side_by_side);
+  return {static_cast<int>(group) * KR, col * KC};
 }
 
 // What a walk sees: N sources of each input row, C columns of gradients. A line may begin outside

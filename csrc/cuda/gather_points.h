@@ -1,6 +1,7 @@
 // Forward and input gradient, both memory orders, any stride and dilation: one result a thread.
-// The kernel for what the tiles do not cover: strides from 3 on, strides together with dilation,
-// rows too long for shared memory.
+// The kernel for what the tiles do not cover: in forward strides from 3 on and two different ones,
+// strides together with dilation, the input gradient of more than 16 copies (float64: 8), windows
+// too wide for shared memory, images of more than 2^32 elements.
 #pragma once
 #include "lattice.h"
 #include "numbers.h"

@@ -4,17 +4,16 @@
 #include "filter_channels.h"
 #include "filter_planes.h"
 #include "filter_points.h"
-#include "gather_channels.h"
 #include "gather_parities.h"
 #include "gather_planes.h"
 #include "gather_points.h"
 #include "gather_strips.h"
+#include "gather_tiles.h"
 #include "instances.h"
 
 namespace tfcompat_dw::cuda {
 
-// ---- which kernel: from the shape alone
-// ----------------------------------------------------------
+// ---- which kernel: from the shape alone ---------------------------------------------------------
 
 // float64 is for checking gradients: one kernel for all filter sizes is enough there.
 template <class T>
@@ -27,6 +26,26 @@ inline int compiled_size(const Problem& p) {
   return square(p, 3) ? 3 : square(p, 5) ? 5 : square(p, 7) && p.rows.stride == 1 ? 7 : 0;
 }
 
+template <int N>
+using Constant = std::integral_constant<int, N>;
+
+// Calls body(K, S), known to the compiler, for K x K taps at stride 1 or 2; false for other K.
+template <class T, int Most = 7, class Body>
+inline bool with_size(int K, bool two, const Body& body) {
+  if constexpr (kManySizes<T>) {
+    switch (K) {
+      case 3:
+        return two ? body(Constant<3>(), Constant<2>()) : body(Constant<3>(), Constant<1>()), true;
+      case 5:
+        return two ? body(Constant<5>(), Constant<2>()) : body(Constant<5>(), Constant<1>()), true;
+    }
+    if constexpr (Most == 7) {
+      if (K == 7) return body(Constant<7>(), Constant<1>()), true;
+    }
+  }
+  return false;
+}
+
 // The K of gather_strips, or 0 where it is not for the problem.
 template <class T>
 inline int size_of_strips(const Problem& p, bool forward) {
@@ -35,24 +54,31 @@ inline int size_of_strips(const Problem& p, bool forward) {
   return compiled_size(p);
 }
 
+// Whether kernels are compiled for the strides: forward, there is one for both axes.
+inline bool strides_known(const Problem& p, bool forward) {
+  return on_lattice(p.rows, forward) && on_lattice(p.cols, forward) &&
+         (!forward || p.rows.stride == p.cols.stride);
+}
+
 // Channels of a thread: `several` where a pixel is a multiple of that and a channel has one source.
 inline int vector_width(const Problem& p, int several) {
   return p.multiplier == 1 && p.channels % several == 0 ? several : 1;
 }
 
-// The strips count elements in 32 bits. The tests count less far.
+// Strips, walks and tiles count elements in 32 bits. The tests count less far.
 #ifndef DW_MOST_ELEMENTS
 #define DW_MOST_ELEMENTS 4294967295
 #endif
 
-// Whether they can count rows and columns, padding and the reach of taps included, and the elements
-// from one tap's row or column to the next one's.
+// Rows or columns of an axis, padding and the reach of taps included.
+inline double places(const Axis& axis) {
+  return double(axis.input) + double(axis.output) * axis.stride + axis.pad +
+         double(axis.kernel) * axis.dilation;
+}
+
+// Whether they can count those, and the elements from one tap's row or column to the next one's.
 inline bool steps_in_32_bits(const Problem& p) {
-  constexpr double kMostPlaces = 1 << 28;  // a few times that fit an int
-  const auto places = [](const Axis& axis) {
-    return double(axis.input) + double(axis.output) * axis.stride + axis.pad +
-           double(axis.kernel) * axis.dilation;
-  };
+  constexpr double kMostPlaces = 2e8;      // ten times that fit: a tile sees 10 columns of one tap
   const double lanes = double(p.lanes());  // and not fewer than channels
   const double width = double(p.cols.input > p.cols.output ? p.cols.input : p.cols.output);
   return places(p.rows) <= kMostPlaces && places(p.cols) <= kMostPlaces && lanes <= kMostPlaces &&
@@ -90,8 +116,7 @@ inline GatherPoints points_of(const Problem& p, bool forward) {
           p.channels_last};
 }
 
-// ---- forward and input gradient
-// ------------------------------------------------------------------
+// ---- forward and input gradient -----------------------------------------------------------------
 
 template <class T>
 struct GatherArrays {
@@ -192,108 +217,10 @@ inline bool gather_by_strips(const Problem& p, bool forward, const GatherArrays<
   const double images = images_in_32_bits(p);
   if (images < 1) return false;
   const int64_t count = images < double(p.batch) ? static_cast<int64_t>(images) : p.batch;
-  if constexpr (kManySizes<T>) {
-    const bool two = p.rows.stride == 2;
-    switch (size_of_strips<T>(p, forward)) {
-      case 3:
-        return two ? pick_gather_strips<T, 3, 2>(p, forward, count, a)
-                   : pick_gather_strips<T, 3, 1>(p, forward, count, a),
-               true;
-      case 5:
-        return two ? pick_gather_strips<T, 5, 2>(p, forward, count, a)
-                   : pick_gather_strips<T, 5, 1>(p, forward, count, a),
-               true;
-      case 7: return pick_gather_strips<T, 7, 1>(p, forward, count, a), true;
-    }
-    if (forward) return false;
-    switch (size_of_parities<T>(p)) {
-      case 3: return pick_gather_parities<T, 3>(p, count, a), true;
-      case 5: return pick_gather_parities<T, 5>(p, count, a), true;
-    }
-  }
-  return false;
-}
-
-template <class T>
-inline void gather_by_tiles(const Problem& p, bool forward, const GatherArrays<T>& a) {
-  const GatherPoints points = points_of(p, forward);
-  int V = vector_width(p, kChannels<T>);
-  const size_t unit = V * sizeof(T);
-  if (!aligned(a.sources, unit) || !aligned(a.destinations, unit)) V = 1;
-  const TilePlan plan =
-      plan_tiles(points.rows, points.cols, p.batch, ceil_div(points.destination_channels, V), V);
-  const bool held = p.taps() * (forward ? 1 : p.multiplier) <= kMostHeldTaps<T>;
-  const GatherChannels g = {points.rows,
-                            points.cols,
-                            p.batch,
-                            points.destination_channels,
-                            points.source_channels,
-                            static_cast<int32_t>(p.multiplier),
-                            held ? static_cast<int32_t>(p.taps()) : 0,
-                            plan};
-  const auto start = [&](auto kernel) {
-    const int64_t weights = g.held_taps * (forward ? 1 : p.multiplier) * kLaneSlots;
-    launch(kernel, grid_of(plan.blocks()), plan.threads(),
-           static_cast<unsigned>(weights * static_cast<int64_t>(sizeof(Sum<T>))), a.stream, g,
-           a.sources, a.filter, a.bias, a.destinations);
-  };
-  const bool two = forward && p.rows.stride == 2;
-  if (V > 1) {
-    two ? start(gather_channels<T, kChannels<T>, 2>) : start(gather_channels<T, kChannels<T>, 1>);
-  } else {
-    two ? start(gather_channels<T, 1, 2>) : start(gather_channels<T, 1, 1>);
-  }
-}
-
-// The K of gather_planes and filter_planes at stride S, or 0 where S is not one they know.
-template <class T>
-inline int size_of_planes(const Problem& p) {
-  const bool known = on_lattice(p.rows, true) && on_lattice(p.cols, true) &&
-                     p.rows.stride == p.cols.stride && kManySizes<T>;
-  return known ? compiled_size(p) : 0;
-}
-
-template <class T>
-inline bool gather_by_planes(const Problem& p, bool forward, const GatherArrays<T>& a) {
-  const GatherPoints points = points_of(p, forward);
-  const PlanePlan plan =
-      plan_planes<T>(points.rows, points.cols, p.batch, p.channels, p.multiplier);
-  if (plan.blocks == 0 || plan.blocks > kMostBlocks || !steps_in_32_bits(p)) return false;
-  const unsigned shared = static_cast<unsigned>((plan.source_slab + plan.result_slab) * sizeof(T));
-  // threads that share a plane of results
-  const int64_t threads = max64(1, kThreads / (plan.planes * (forward ? p.multiplier : 1)));
-  const auto start = [&](auto kernel, const BandStrips& strips, auto... bias) {
-    launch(kernel, grid_of(plan.blocks), kThreads, shared, a.stream,
-           GatherPlanes{points, plan, strips}, a.sources, a.filter, bias..., a.destinations);
-  };
-  if constexpr (kManySizes<T>) {
-    const int K = size_of_planes<T>(p);
-    const bool two = p.rows.stride == 2;
-    if (forward || (!two && p.multiplier == 1)) {
-      const BandStrips strips = band_strips(plan.rows, points.cols.destinations, points.rows.step,
-                                            points.cols.step, plane_cols(K), threads);
-      if (K == 3) {
-        return two ? start(gather_planes<T, 3, 2>, strips, a.bias)
-                   : start(gather_planes<T, 3, 1>, strips, a.bias),
-               true;
-      }
-      if (K == 5) {
-        return two ? start(gather_planes<T, 5, 2>, strips, a.bias)
-                   : start(gather_planes<T, 5, 1>, strips, a.bias),
-               true;
-      }
-      if (K == 7) return start(gather_planes<T, 7, 1>, strips, a.bias), true;
-    }
-    if (const int pairs = forward ? 0 : size_of_parities<T>(p)) {
-      const BandStrips strips =
-          band_strips(plan.rows / 2 + 1, pairs_of(points.cols).destinations, 1, 1, 1, threads);
-      return pairs == 3 ? start(gather_plane_parities<T, 3>, strips)
-                        : start(gather_plane_parities<T, 5>, strips),
-             true;
-    }
-  }
-  start(gather_any_planes<T>, BandStrips{}, a.bias);
-  return true;
+  const auto strips = [&](auto K, auto S) { pick_gather_strips<T, K, S>(p, forward, count, a); };
+  const auto parities = [&](auto K, auto) { pick_gather_parities<T, K>(p, count, a); };
+  return with_size<T>(size_of_strips<T>(p, forward), p.rows.stride == 2, strips) ||
+         (!forward && with_size<T, 5>(size_of_parities<T>(p), false, parities));
 }
 
 template <class T>
@@ -307,15 +234,114 @@ inline void gather_by_points(const Problem& p, bool forward, const GatherArrays<
            a.sources, a.filter, a.bias, a.destinations);
   };
   // 32 bits hold every count, and every position that source_through forms
-  const auto reach = [](const Axis& axis) {
-    return double(axis.input) + axis.pad + double(axis.kernel) * axis.dilation +
-           double(axis.output) * axis.stride;
-  };
-  if (count < 4e9 && reach(p.rows) < 4e9 && reach(p.cols) < 4e9 && double(p.lanes()) < 4e9) {
+  if (count < 4e9 && places(p.rows) < 4e9 && places(p.cols) < 4e9 && double(p.lanes()) < 4e9) {
     start(gather_points<T, uint32_t>);
   } else {
     start(gather_points<T, uint64_t>);
   }
+}
+
+// aligned: whether sources begin where vectors may.
+template <class T, int Slots, int S>
+inline GatherTiles gather_tiles_of(const Problem& p, bool forward, bool aligned) {
+  constexpr int kVector = kChannels<T>;
+  const GatherPoints points = points_of(p, forward);
+  const int64_t planes = p.batch * p.lanes();
+  const int32_t copies = forward ? 1 : static_cast<int32_t>(p.multiplier);
+  const bool vectors = aligned && p.channels_last && points.source_channels % kVector == 0 &&
+                       (!forward || p.multiplier == 1);
+  const TileShape shape = {Slots,
+                           vectors && copies == 1 ? kVector : copies,
+                           vectors ? kVector : 1,
+                           static_cast<int32_t>(p.multiplier),
+                           kTileCols<T, S>,
+                           S,
+                           sizeof(Sum<T>)};
+  return {points,
+          plan_gather_tiles(points.rows, points.cols, planes, p.channels_last, shape),
+          tensor_steps(p.channels_last, points.source_channels, points.rows.sources,
+                       points.cols.sources),
+          tensor_steps(p.channels_last, points.destination_channels, points.rows.destinations,
+                       points.cols.destinations),
+          points.source_channels,
+          points.destination_channels,
+          p.lanes(),
+          p.multiplier,
+          static_cast<int32_t>(planes),
+          p.channels_last && copies == 1};
+}
+
+template <class T, int Slots, int S>
+inline void start_gather_tiles(const GatherTiles& g, const GatherArrays<T>& a) {
+  launch(gather_tiles<T, Slots, S>, grid_of(g.plan.blocks), g.plan.tiles.threads(),
+         static_cast<unsigned>(g.plan.shared_bytes), a.stream, g, a.sources, a.filter, a.bias,
+         a.destinations);
+}
+
+// The cheaper one of the kernels for many and for few planes.
+template <class T, int S>
+inline bool pick_gather_tiles(const Problem& p, bool forward, const GatherArrays<T>& a) {
+  const bool vectors = aligned(a.sources, kChannels<T> * sizeof(T));
+  const int64_t copies = forward ? 1 : p.multiplier;
+  GatherTiles many = {}, few = {};
+  if (copies <= kManySlots<T>) many = gather_tiles_of<T, kManySlots<T>, S>(p, forward, vectors);
+  if (copies <= kFewSlots) few = gather_tiles_of<T, kFewSlots, S>(p, forward, vectors);
+  const auto starts = [](const GatherTiles& g) {
+    return g.plan.blocks > 0 && g.plan.blocks <= kMostBlocks;
+  };
+  if (starts(few) && !(starts(many) && many.plan.cost <= few.plan.cost)) {
+    return start_gather_tiles<T, kFewSlots, S>(few, a), true;
+  }
+  return starts(many) && (start_gather_tiles<T, kManySlots<T>, S>(many, a), true);
+}
+
+// With as many images at a time as 32 bits count; false where they do not count one, or the filter.
+template <class T>
+inline bool gather_by_tiles(const Problem& p, bool forward, const GatherArrays<T>& a) {
+  constexpr double kMostPlanes = 1 << 30;
+  const double counted = images_in_32_bits(p);
+  if (counted < 1 || double(p.taps()) * p.lanes() > UINT32_MAX) return false;
+  const double images = counted < kMostPlanes / p.lanes() ? counted : kMostPlanes / p.lanes();
+  for_each_launch(points_of(p, forward), static_cast<int64_t>(images), a,
+                  [&](int64_t count, const GatherArrays<T>& part) {
+                    Problem q = p;
+                    q.batch = count;
+                    const bool two = forward && p.rows.stride == 2;
+                    if (two ? pick_gather_tiles<T, 2>(q, forward, part)
+                            : pick_gather_tiles<T, 1>(q, forward, part)) {
+                      return;
+                    }
+                    gather_by_points<T>(q, forward, part);  // shared memory does not hold a tile
+                  });
+  return true;
+}
+
+template <class T>
+inline bool gather_by_planes(const Problem& p, bool forward, const GatherArrays<T>& a) {
+  const int size = size_of_strips<T>(p, forward), pairs = forward ? 0 : size_of_parities<T>(p);
+  if (size == 0 && pairs == 0) return false;
+  const GatherPoints points = points_of(p, forward);
+  const PlanePlan plan =
+      plan_planes<T>(points.rows, points.cols, p.batch, p.channels, p.multiplier);
+  if (plan.blocks == 0 || plan.blocks > kMostBlocks || !steps_in_32_bits(p)) return false;
+  const unsigned shared = static_cast<unsigned>((plan.source_slab + plan.result_slab) * sizeof(T));
+  // threads that share a plane of results
+  const int64_t threads = max64(1, kThreads / (plan.planes * (forward ? p.multiplier : 1)));
+  const auto start = [&](auto kernel, const BandStrips& strips, auto... bias) {
+    launch(kernel, grid_of(plan.blocks), kThreads, shared, a.stream,
+           GatherPlanes{points, plan, strips}, a.sources, a.filter, bias..., a.destinations);
+  };
+  const auto strips = [&](auto K, auto S) {
+    start(gather_planes<T, K, S>,
+          band_strips(plan.rows, points.cols.destinations, points.rows.step, points.cols.step,
+                      plane_cols(K), threads),
+          a.bias);
+  };
+  const auto parities = [&](auto K, auto) {
+    start(gather_plane_parities<T, K>,
+          band_strips(plan.rows / 2 + 1, pairs_of(points.cols).destinations, 1, 1, 1, threads));
+  };
+  return with_size<T>(size, p.rows.stride == 2, strips) || with_size<T, 5>(pairs, false, parities);
 }
 
 template <class T>
@@ -323,24 +349,14 @@ void Kernels<T>::gather(const Problem& p, bool forward, const void* sources, con
                         const void* bias, void* destinations, void* stream) {
   const GatherArrays<T> a = {static_cast<const T*>(sources), static_cast<const T*>(filter),
                              static_cast<const T*>(bias), static_cast<T*>(destinations), stream};
-  if (p.channels_last) {
-    // one compiled stride for both axes, taps that a thread counts in an int
-    constexpr int64_t kMostTaps = 1 << 30;
-    const bool tiles = p.rows.kernel < kMostTaps && p.cols.kernel < kMostTaps &&
-                       on_lattice(p.rows, forward) && on_lattice(p.cols, forward) &&
-                       (!forward || p.rows.stride == p.cols.stride) && p.multiplier < INT32_MAX;
-    if (tiles) {
-      if (!gather_by_strips<T>(p, forward, a)) gather_by_tiles<T>(p, forward, a);
-      return;
-    }
-  } else if (gather_by_planes<T>(p, forward, a)) {
+  const auto by_strips_or_planes = p.channels_last ? gather_by_strips<T> : gather_by_planes<T>;
+  if (strides_known(p, forward) &&
+      (by_strips_or_planes(p, forward, a) || gather_by_tiles<T>(p, forward, a)))
     return;
-  }
   gather_by_points<T>(p, forward, a);
 }
 
-// ---- filter and bias gradient
-// --------------------------------------------------------------------
+// ---- filter and bias gradient -------------------------------------------------------------------
 
 template <class T>
 struct FilterArrays {
@@ -357,8 +373,7 @@ struct FilterChoice {
   enum { kChannels, kPlanes, kPoints } kernel;
   int K;
   int V;
-  int64_t first_tap;  // kPoints: the taps before it are not wanted
-  int64_t sums;       // of one split
+  int64_t sums;  // of one split
   uint32_t splits;
 };
 
@@ -376,6 +391,27 @@ constexpr int summed_channels(int K, int64_t S) {
   return K < 5 ? kChannels<T> : K == 5 && S == 1 ? 2 : 1;
 }
 
+// How many groups of rows x cols taps a filter has.
+inline int64_t tap_groups(const Problem& p, int64_t rows, int64_t cols) {
+  return ceil_div(p.rows.kernel, rows) * ceil_div(p.cols.kernel, cols);
+}
+
+// The K of the groups of K x K taps that are summed with the least work; 0: three of a row.
+template <class T>
+inline int tap_side(const Problem& p, bool rows_of_three) {
+  constexpr int64_t kSweep = 16;  // taps that take as long as reading input and gradient
+  int best = 0;
+  int64_t least = rows_of_three ? tap_groups(p, 1, 3) * (3 + kSweep) : INT64_MAX;
+  for (int K = 3; K <= (p.rows.stride == 1 ? 7 : 5); K += 2) {
+    const int64_t work = tap_groups(p, K, K) * (K * K + kSweep);
+    if (kManySizes<T> && work < least) {
+      best = K;
+      least = work;
+    }
+  }
+  return best;
+}
+
 // Of a problem whose splits have so many sums each.
 template <class T>
 inline int64_t most_splits_of(const Problem& p, int64_t sums) {
@@ -384,69 +420,96 @@ inline int64_t most_splits_of(const Problem& p, int64_t sums) {
                      sums * static_cast<int64_t>(sizeof(Sum<T>)));
 }
 
+// Each fills in its plan; false where the kernel is not for the problem. most: splits.
 template <class T>
-inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted, bool bias_wanted) {
-  FilterPlans<T> plans = {};
+inline bool plan_sums_of_channels(const Problem& p, int64_t most, FilterPlans<T>& plans) {
+  if (!p.channels_last || !strides_known(p, true) || images_in_32_bits(p) < 1) return false;
   FilterChoice& choice = plans.choice;
-  const GatherPoints points = points_of(p, true);
-  const int64_t bias = bias_wanted ? 1 : 0;
-  choice.sums = ((filter_wanted ? p.taps() : 0) + bias) * p.lanes();
-  const int64_t most = most_splits_of<T>(p, choice.sums);
-  const bool many_taps = p.taps() > 1 << 20;  // tap blocks are counted in 32 bits
-  if (filter_wanted && !many_taps && p.channels_last && on_lattice(p.rows, true) &&
-      on_lattice(p.cols, true) && p.rows.stride == p.cols.stride && images_in_32_bits(p) >= 1) {
-    choice.kernel = FilterChoice::kChannels;
-    choice.K = kManySizes<T> ? compiled_size(p) : 0;
-    choice.V = vector_width(p, summed_channels<T>(choice.K, p.rows.stride));
-    const uint32_t tap_blocks =
-        choice.K ? 1 : static_cast<uint32_t>(p.rows.kernel * ceil_div(p.cols.kernel, 3));
-    plans.channels = plan_filter(points.rows, points.cols, p.batch, ceil_div(p.lanes(), choice.V),
-                                 choice.V * static_cast<int32_t>(sizeof(T)),
-                                 walk_cols(choice.V, choice.K), tap_blocks, most);
-    choice.splits = plans.channels.splits;
-    if (plans.channels.blocks > 0 && plans.channels.blocks <= kMostBlocks) return plans;
-  }
-  if (filter_wanted && !many_taps && !p.channels_last && steps_in_32_bits(p)) {
-    choice.kernel = FilterChoice::kPlanes;
-    choice.K = size_of_planes<T>(p);
-    const uint32_t tap_blocks = choice.K ? 1 : static_cast<uint32_t>(ceil_div(p.taps(), 9));
-    plans.planes = plan_filter_planes<T>(points.rows, points.cols, p.batch, p.channels,
-                                         p.multiplier, plane_cols(choice.K), tap_blocks, most);
-    choice.splits = plans.planes.splits;
-    if (plans.planes.blocks > 0 && plans.planes.blocks <= kMostBlocks) return plans;
-  }
-  choice.kernel = FilterChoice::kPoints;
-  choice.first_tap = filter_wanted ? 0 : p.taps();
+  choice.kernel = FilterChoice::kChannels;
+  choice.K = tap_side<T>(p, true);
+  choice.V = vector_width(p, summed_channels<T>(choice.K, p.rows.stride));
+  const int64_t tap_blocks = choice.K ? tap_groups(p, choice.K, choice.K) : tap_groups(p, 1, 3);
+  plans.channels =
+      plan_filter(gather_axis(p.rows, true), gather_axis(p.cols, true), p.batch,
+                  ceil_div(p.lanes(), choice.V), choice.V * static_cast<int32_t>(sizeof(T)),
+                  walk_cols(choice.V, choice.K), static_cast<uint32_t>(tap_blocks), most);
+  choice.splits = plans.channels.splits;
+  return plans.channels.blocks > 0 && plans.channels.blocks <= kMostBlocks;
+}
+
+template <class T>
+inline bool plan_sums_of_planes(const Problem& p, int64_t most, FilterPlans<T>& plans) {
+  if (p.channels_last || !steps_in_32_bits(p)) return false;
+  FilterChoice& choice = plans.choice;
+  choice.kernel = FilterChoice::kPlanes;
+  choice.K = strides_known(p, true) ? tap_side<T>(p, false) : 0;
+  const int64_t tap_blocks = choice.K ? tap_groups(p, choice.K, choice.K) : ceil_div(p.taps(), 9);
+  plans.planes = plan_filter_planes<T>(gather_axis(p.rows, true), gather_axis(p.cols, true),
+                                       p.batch, p.channels, p.multiplier, plane_cols(choice.K),
+                                       static_cast<uint32_t>(tap_blocks), most);
+  choice.splits = plans.planes.splits;
+  return plans.planes.blocks > 0 && plans.planes.blocks <= kMostBlocks;
+}
+
+template <class T>
+inline void plan_sums_of_points(const Problem& p, int64_t first_tap, bool bias, int64_t most,
+                                FilterPlans<T>& plans) {
+  plans.choice.kernel = FilterChoice::kPoints;
   FilterPoints& f = plans.points;
-  f.problem = points;
-  f.first_tap = choice.first_tap;
-  f.bias = static_cast<int32_t>(bias);
+  f.problem = points_of(p, true);
+  f.first_tap = first_tap;
+  f.bias = bias ? 1 : 0;
   f.log_lanes = p.channels_last ? log_up_to(p.lanes(), 5) : 0;
   f.lane_blocks = blocks_of(p.lanes(), 1 << f.log_lanes);
-  const int64_t tap_blocks = p.taps() + bias - choice.first_tap;
-  f.tap_blocks = static_cast<uint32_t>(min64(tap_blocks, UINT32_MAX));
+  const int64_t tap_blocks = p.taps() + f.bias - first_tap;
+  f.tap_blocks = min64(tap_blocks, UINT32_MAX);
   const int64_t positions = kThreads >> f.log_lanes;
   const int64_t places = p.batch * p.rows.output * p.cols.output;
   const double others = double(f.lane_blocks) * tap_blocks;
   const int64_t wanted = others < kFilterBlocks ? kFilterBlocks / static_cast<int64_t>(others) : 1;
   f.splits =
       static_cast<uint32_t>(max64(1, min64(min64(wanted, most), ceil_div(places, positions * 8))));
-  choice.splits = f.splits;
+  plans.choice.splits = f.splits;
   if (others * f.splits > kMostBlocks) refuse_size();
+}
+
+template <class T>
+inline FilterPlans<T> plan_filter_gradient(const Problem& p, bool filter_wanted, bool bias_wanted) {
+  FilterPlans<T> plans = {};
+  const int64_t sums = ((filter_wanted ? p.taps() : 0) + (bias_wanted ? 1 : 0)) * p.lanes();
+  const int64_t most = most_splits_of<T>(p, sums);
+  plans.choice.sums = sums;
+  const bool counted = p.taps() <= 1 << 20;  // blocks of taps, in 32 bits
+  if (filter_wanted && counted &&
+      (plan_sums_of_channels(p, most, plans) || plan_sums_of_planes(p, most, plans))) {
+    return plans;
+  }
+  plan_sums_of_points(p, filter_wanted ? 0 : p.taps(), bias_wanted, most, plans);
   return plans;
 }
 
-inline FilterChannels filter_channels_of(const Problem& p, int32_t bias, const FilterPlan& plan) {
-  return {strip_axis(gather_axis(p.rows, true)),
-          strip_axis(gather_axis(p.cols, true)),
+// tap_cols: side by side in a group.
+inline FilterChannels filter_channels_of(const Problem& p, int32_t bias, int64_t tap_cols,
+                                         const FilterPlan& plan) {
+  const StripAxis rows = strip_axis(gather_axis(p.rows, true));
+  const StripAxis cols = strip_axis(gather_axis(p.cols, true));
+  const uint32_t channels = static_cast<uint32_t>(p.channels);
+  const uint32_t lanes = static_cast<uint32_t>(p.lanes());
+  return {rows,
+          cols,
           static_cast<int32_t>(p.rows.kernel),
           static_cast<int32_t>(p.cols.kernel),
+          ceil_div(p.cols.kernel, tap_cols),
           static_cast<int32_t>(p.channels),
           static_cast<int32_t>(p.lanes()),
           static_cast<int32_t>(p.multiplier),
           bias,
           p.rows.input * p.cols.input * p.channels,
           p.rows.output * p.cols.output * p.lanes(),
+          rows.pitch * (cols.sources * channels),
+          cols.pitch * channels,
+          rows.step * (cols.destinations * lanes),
+          cols.step * lanes,
           plan};
 }
 
@@ -461,30 +524,25 @@ inline void pick_filter_channels(int V, const FilterChannels& f, const FilterArr
   V > 1 ? start(filter_channels<T, kSeveral, KR, KC, S>) : start(filter_channels<T, 1, KR, KC, S>);
 }
 
-template <class T, int S>
-inline void start_filter_channels(const FilterChoice& choice, const FilterChannels& f,
-                                  const FilterArrays<T>& a) {
-  if constexpr (kManySizes<T>) {
-    if (choice.K == 3) return pick_filter_channels<T, S, 3, 3>(choice.V, f, a);
-    if (choice.K == 5) return pick_filter_channels<T, S, 5, 5>(choice.V, f, a);
-    if constexpr (S == 1) {
-      if (choice.K == 7) return pick_filter_channels<T, S, 7, 7>(choice.V, f, a);
-    }
-  }
-  pick_filter_channels<T, S, 1, 3>(choice.V, f, a);
-}
-
 template <class T>
 inline void start_filter(const Problem& p, const FilterPlans<T>& plans, const FilterArrays<T>& a) {
   const FilterChoice& choice = plans.choice;
   const GatherPoints points = points_of(p, true);
   const int32_t bias = a.bias_gradient ? 1 : 0;
+  const bool two = p.rows.stride == 2;
   if (choice.kernel == FilterChoice::kChannels) {
-    const FilterChannels f = filter_channels_of(p, bias, plans.channels);
-    p.rows.stride == 2 ? start_filter_channels<T, 2>(choice, f, a)
-                       : start_filter_channels<T, 1>(choice, f, a);
+    const FilterChannels f = filter_channels_of(p, bias, choice.K ? choice.K : 3, plans.channels);
+    const auto start = [&](auto K, auto S) { pick_filter_channels<T, S, K, K>(choice.V, f, a); };
+    if (with_size<T>(choice.K, two, start)) return;
+    two ? pick_filter_channels<T, 2, 1, 3>(choice.V, f, a)
+        : pick_filter_channels<T, 1, 1, 3>(choice.V, f, a);
   } else if (choice.kernel == FilterChoice::kPlanes) {
-    const FilterPlanes f = {points, plans.planes, bias};
+    const FilterPlanes f = {points,
+                            strip_axis(points.rows),
+                            strip_axis(points.cols),
+                            plans.planes,
+                            ceil_div(p.cols.kernel, choice.K ? choice.K : 1),
+                            bias};
     const int64_t slabs = (plans.planes.slabs.source_slab + plans.planes.slabs.result_slab) *
                           static_cast<int64_t>(sizeof(T));
     const unsigned shared =
@@ -493,12 +551,8 @@ inline void start_filter(const Problem& p, const FilterPlans<T>& plans, const Fi
       launch(kernel, grid_of(plans.planes.blocks), kThreads, shared, a.stream, f, a.input, a.grad,
              a.workspace);
     };
-    if constexpr (kManySizes<T>) {
-      const bool two = p.rows.stride == 2;
-      if (choice.K == 3) return two ? start(filter_planes<T, 3, 2>) : start(filter_planes<T, 3, 1>);
-      if (choice.K == 5) return two ? start(filter_planes<T, 5, 2>) : start(filter_planes<T, 5, 1>);
-      if (choice.K == 7) return start(filter_planes<T, 7, 1>);
-    }
+    const auto sized = [&](auto K, auto S) { start(filter_planes<T, K, S>); };
+    if (with_size<T>(choice.K, two, sized)) return;
     start(filter_any_planes<T>);
   } else {
     const FilterPoints& f = plans.points;

@@ -10,8 +10,6 @@ namespace tfcompat_dw::cuda {
 constexpr int kThreads = 256;
 constexpr int kBlocksPerProcessor = 2;  // leaves 128 registers to a thread
 constexpr int kBlocksOfAnyFilter = 4;  // leaves 64; left to itself the compiler takes 40 and spills
-constexpr int kTileRows = 4;           // destinations of one thread, see gather_channels.h
-constexpr int kTileCols = 2;
 
 // A number that a kernel divides by: the host works out what to multiply with instead.
 // (Granlund and Montgomery 1994, Division by Invariant Integers using Multiplication, figure 4.1.)
@@ -119,38 +117,46 @@ inline int32_t side_for(int64_t count, int32_t most) {
   return best;
 }
 
-// Tiles of rows x cols destinations in boxes of at most `threads`, `most_lanes` and `most_cols`.
-inline TilePlan plan_boxes(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
-                           int64_t vectors, int32_t tile_rows, int32_t tile_cols, int32_t threads,
-                           int32_t most_lanes, int32_t most_cols) {
+struct BoxSides {
+  int64_t lanes, cols, rows, images;  // threads
+};
+
+// How many tiles of `side` an axis has, in the fullest class.
+inline int64_t tiles_of(const GatherAxis& axis, int64_t side) {
+  return ceil_div(ceil_div(axis.destinations, axis.step), side);
+}
+
+// Tiles of tile_rows x tile_cols destinations in boxes of these sides.
+inline TilePlan plan_sides(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
+                           int64_t vectors, int32_t tile_rows, int32_t tile_cols,
+                           const BoxSides& sides) {
   TilePlan plan;
-  // of the fullest class
-  const int64_t row_tiles = ceil_div(ceil_div(rows.destinations, rows.step), tile_rows);
-  const int64_t col_tiles = ceil_div(ceil_div(cols.destinations, cols.step), tile_cols);
   plan.tile_rows = tile_rows;
   plan.tile_cols = tile_cols;
-  const int32_t lanes = side_for(vectors, most_lanes);
-  const int32_t across =
-      side_for(col_tiles, static_cast<int32_t>(min64(most_cols, threads / lanes)));
-  const int32_t left = threads / lanes / across;
-  plan.lanes = lanes;
-  plan.cols = across;
-  plan.rows = side_for(row_tiles, left);
-  plan.images = min64(batch, left / plan.rows);
+  plan.lanes = sides.lanes;
+  plan.cols = sides.cols;
+  plan.rows = sides.rows;
+  plan.images = sides.images;
   plan.row_classes = rows.classes;
   plan.col_classes = cols.classes;
   plan.lane_blocks = blocks_of(vectors, plan.lanes);
-  plan.col_blocks = blocks_of(col_tiles, plan.cols);
-  plan.row_blocks = blocks_of(row_tiles, plan.rows);
+  plan.col_blocks = blocks_of(tiles_of(cols, tile_cols), plan.cols);
+  plan.row_blocks = blocks_of(tiles_of(rows, tile_rows), plan.rows);
   plan.image_blocks = blocks_of(batch, plan.images);
   return plan;
 }
 
-inline TilePlan plan_tiles(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
-                           int64_t vectors, int32_t vector_width) {
-  // 8 tiles of 2 columns, 4 of 4 rows: a square of destinations has the shortest border
-  return plan_boxes(rows, cols, batch, vectors, kTileRows, kTileCols, kThreads,
-                    vector_width > 1 ? 8 : 32, 8);
+// ... in boxes of at most `threads`, `most_lanes` and `most_cols`.
+inline TilePlan plan_boxes(const GatherAxis& rows, const GatherAxis& cols, int64_t batch,
+                           int64_t vectors, int32_t tile_rows, int32_t tile_cols, int32_t threads,
+                           int32_t most_lanes, int32_t most_cols) {
+  const int32_t lanes = side_for(vectors, most_lanes);
+  const int32_t across =
+      side_for(tiles_of(cols, tile_cols), static_cast<int32_t>(min64(most_cols, threads / lanes)));
+  const int32_t left = threads / lanes / across;
+  const int32_t down = side_for(tiles_of(rows, tile_rows), left);
+  return plan_sides(rows, cols, batch, vectors, tile_rows, tile_cols,
+                    {lanes, across, down, min64(batch, left / down)});
 }
 
 // Threads that an H100 holds at 128 registers each, 512 on each of 132 processors. The tests have
@@ -178,6 +184,8 @@ inline TilePlan plan_strips(const GatherAxis& rows, const GatherAxis& cols, int6
                     vectors_of_line(vector_bytes), threads);
 }
 
+// ---- channels first -----------------------------------------------------------------------------
+
 // Channels first: a block takes `planes` whole planes (counted on the side with fewer channels), or
 // `rows` result rows of one, with all that the other side has for it.
 struct PlanePlan {
@@ -193,8 +201,7 @@ struct PlanePlan {
   double blocks;  // 0: shared memory holds not even one row
 };
 
-constexpr int64_t kPlaneBytes = 32 << 10;      // of shared memory: six blocks share a processor
-constexpr int64_t kMostPlaneBytes = 48 << 10;  // what every GPU gives without being asked
+constexpr int64_t kPlaneBytes = 32 << 10;  // of shared memory: six blocks share a processor
 
 // Element counts of the two slabs for `rows` result rows of `planes` planes each.
 template <class T>
@@ -225,9 +232,9 @@ inline PlanePlan plan_planes(const GatherAxis& row_axis, const GatherAxis& col_a
     return (plan.source_slab + plan.result_slab) * static_cast<int64_t>(sizeof(T));
   };
   // sizes of one row or plane that could overflow the products above do not fit anyway
-  constexpr int64_t kMany = kMostPlaneBytes;
+  constexpr int64_t kMany = kSharedUnasked;
   if (row_axis.sources > kMany * kMany || multiplier > kMany || col_axis.sources > kMany ||
-      col_axis.destinations > kMany || bytes(1, 1) > kMostPlaneBytes) {
+      col_axis.destinations > kMany || bytes(1, 1) > kSharedUnasked) {
     return plan;
   }
   const int64_t tall = row_axis.destinations;
@@ -309,7 +316,8 @@ constexpr int64_t kFilterBlocks = DW_FILTER_BLOCKS;
 // Channels last: units are walks of `rows` output rows and `cols` columns.
 struct FilterPlan {
   int32_t log_lanes;
-  uint32_t lane_blocks, tap_blocks, splits;
+  Divisor lane_blocks, tap_blocks;
+  uint32_t splits;
   Divisor strips, col_classes, segments, row_classes;
   int32_t rows, cols, rounds;
   uint32_t units;
@@ -359,7 +367,8 @@ struct FilterPlanesPlan {
   BandStrips strips;
   int64_t units;
   int32_t members;  // threads that share an output channel
-  uint32_t groups, tap_blocks, splits;
+  Divisor groups, tap_blocks;
+  uint32_t splits;
   double blocks;  // 0: shared memory holds not even one row
 };
 
@@ -379,7 +388,7 @@ inline FilterPlanesPlan plan_filter_planes(const GatherAxis& rows, const GatherA
   plan.members = static_cast<int32_t>(kThreads / (slabs.planes * multiplier));
   plan.strips =
       band_strips(slabs.rows, cols.destinations, rows.step, cols.step, strip_cols, plan.members);
-  plan.groups = static_cast<uint32_t>(ceil_div(channels, slabs.planes));
+  plan.groups = ceil_div(channels, slabs.planes);
   plan.tap_blocks = tap_blocks;
   plan.units = batch * slabs.bands;
   const int64_t others = static_cast<int64_t>(plan.groups) * tap_blocks;

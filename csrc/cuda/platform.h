@@ -1,6 +1,14 @@
 // What the kernels need from CUDA. tests/cuda/emulation.h gives the same names on a machine without
 // a GPU, so that the very same kernels run there under the sanitizers.
 #pragma once
+#include <cstdint>
+
+namespace tfcompat_dw::cuda {
+// Bytes of shared memory that a block gets, unasked and when `launch` asks for it: every GPU from
+// sm_75 on has as much.
+constexpr int64_t kSharedUnasked = 48 << 10, kSharedAsked = 64 << 10;
+}  // namespace tfcompat_dw::cuda
+
 #ifdef TFCOMPAT_DW_EMULATED
 #include "emulation.h"
 #else
@@ -8,7 +16,6 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -55,6 +62,12 @@ __device__ inline uint32_t floats_to_float16_pair(float first, float second) {
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, unsigned shared_bytes,
             void* stream, const Arguments&... arguments) {
+  if (shared_bytes > kSharedUnasked) {
+    // The limit is the kernel's, not this launch's: always the same, so that two threads may launch
+    // it at once. A refusal shows when the kernel starts.
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(kSharedAsked));
+  }
   // clang-format off: it would take the brackets apart
   kernel<<<blocks, threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments...);
   // clang-format on

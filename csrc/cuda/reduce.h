@@ -10,9 +10,13 @@ namespace tfcompat_dw::cuda {
 struct FilterBlock {
   uint32_t lanes, taps, split;
 };
-__device__ inline FilterBlock filter_block(uint32_t lane_blocks, uint32_t tap_blocks) {
-  const uint32_t rest = blockIdx.x / lane_blocks;
-  return {blockIdx.x % lane_blocks, rest % tap_blocks, rest / tap_blocks};
+__device__ inline FilterBlock filter_block(const Divisor& lane_blocks, const Divisor& tap_blocks) {
+  uint32_t rest = blockIdx.x;
+  FilterBlock block;
+  block.lanes = take_digit(rest, lane_blocks);
+  block.taps = take_digit(rest, tap_blocks);
+  block.split = rest;
+  return block;
 }
 
 // The sum over `members` threads, `stride` apart; only the first of them gets it. All threads of

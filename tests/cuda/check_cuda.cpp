@@ -72,7 +72,8 @@ std::vector<cuda::Launch> planned(const Case& c) {
 // ---- cases --------------------------------------------------------------------------------------
 
 // What random problems seldom have: planes of which shared memory holds only a band, or with a
-// multiplier nothing; a filter that it does not hold; rows of taps more than 2^31 elements apart.
+// multiplier nothing; a filter whose sources it holds in parts; rows of taps more than 2^31
+// elements apart.
 enum class Rare { kNothing, kLargePlanes, kLargePlanesOfCopies, kLargeFilter, kFarTaps };
 constexpr int kRares = 5;
 
@@ -109,6 +110,15 @@ Problem aimed_problem(DataType dtype, Rare rare) {
       p.channels_last = true;
       return p;
     }
+    if (pick(0, 3) == 0) {  // one tap: a tile sees steps that no tap takes
+      p.rows.kernel = p.cols.kernel = 1;
+      p.rows.dilation = p.cols.dilation = 200000000 - 100;
+      p.rows.pad = p.cols.pad = 0;
+      p.channels = p.multiplier = 1;
+      p.rows.input = p.rows.output = pick(1, 20);
+      p.cols.input = p.cols.output = pick(1, 20);
+      return p;
+    }
     p.rows.dilation = p.rows.pad = 1 << 25;
     p.channels_last = pick(0, 1);
     p.channels = p.channels_last ? pick(1, 2) : 1;
@@ -117,16 +127,19 @@ Problem aimed_problem(DataType dtype, Rare rare) {
     resize(p.cols, pick(70, 120) / p.channels);
     return p;
   }
-  p.channels_last = rare == Rare::kLargeFilter;
   if (rare == Rare::kLargeFilter) {
-    p.channels = pick(3, 4);
+    p.channels = pick(1, 4);
     p.multiplier = pick(1, 2);
+    const int64_t least = pick(0, 1) ? 8 : 17;
+    const bool dense = pick(0, 1);
     for (Axis* axis : {&p.rows, &p.cols}) {
-      axis->kernel = pick(17, 19);
+      if (dense) axis->stride = axis->dilation = 1;
+      axis->kernel = pick(least, least + 5);
       axis->pad = pick(6, 12);
-      resize(*axis, axis->input);
+      resize(*axis, axis->input + pick(0, 10));
     }
   } else {
+    p.channels_last = false;
     p.batch = pick(1, 2);
     p.channels = rare == Rare::kLargePlanes ? pick(1, 2) : 1;
     p.multiplier = rare == Rare::kLargePlanes ? 1 : pick(3, 4);
@@ -142,7 +155,7 @@ Case random_case(DataType dtype, Rare rare, bool special) {
   c.special = special ? pick(5, 80) : 0;
   c.shifts = {pick(0, 2) ? 0 : pick(1, 7), pick(0, 2) ? 0 : pick(1, 7)};
   const int64_t wanted = pick(0, 3);
-  c.filter_wanted = wanted != 0 && rare != Rare::kLargeFilter;  // many sums take long
+  c.filter_wanted = wanted != 0 && c.p.taps() < 200;  // many sums take long
   c.bias_wanted = wanted != 1 || !c.filter_wanted;
   return c;
 }

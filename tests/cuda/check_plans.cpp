@@ -51,25 +51,71 @@ struct CoverOfPixels {
   }
 };
 
-// gather_channels: the tiles of all threads.
-bool tiles_cover(const Problem& p, bool forward, int V) {
-  const GatherPoints g = points_of(p, forward);
-  const TilePlan plan = plan_tiles(g.rows, g.cols, p.batch, ceil_div(g.destination_channels, V), V);
-  CoverOfPixels pixels = {g, V};
-  for_each_tile(plan, p.batch, [&](const TilePosition& at) {
-    const Lattice rows = lattice_of(g.rows, at.row_class);
-    const Lattice cols = lattice_of(g.cols, at.col_class);
-    for (int64_t i = 0; i < kTileRows; ++i) {
-      const int64_t row = rows.first + (at.row + i) * rows.step;
-      if (row >= g.rows.destinations) break;
-      for (int64_t j = 0; j < kTileCols; ++j) {
-        const int64_t col = cols.first + (at.col + j) * cols.step;
-        if (col >= g.cols.destinations) break;
-        pixels.take(at, row, col);
+// A box of shared memory: its threads visit every place once.
+bool box_covers(const TileBox& box, bool channels_last, uint32_t threads) {
+  Cover cover(int64_t{box.rows} * box.cols * box.vectors);
+  blockDim.x = threads;
+  for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) {
+    const auto get = [&](const TilePlace& at) {
+      return (int64_t{at.row} * box.cols + at.col) * box.vectors + at.vector;
+    };
+    const auto put = [&](const TilePlace&, int64_t place) { cover.take(place); };
+    channels_last ? for_each_place<true>(box, get, put) : for_each_place<false>(box, get, put);
+  }
+  return cover.once("places of a box");
+}
+
+// gather_tiles: the tiles of all threads cover the results of every plane, and what a block puts
+// together from its threads covers the results.
+template <class T, int Slots, int S>
+bool tiles_cover(const Problem& p, bool forward) {
+  if (!forward && p.multiplier > Slots) return true;
+  const GatherTiles g = gather_tiles_of<T, Slots, S>(p, forward, true);
+  if (g.plan.blocks == 0) return true;
+  const GatherAxis& rows = g.problem.rows;
+  const GatherAxis& cols = g.problem.cols;
+  const int64_t pixels = rows.destinations * cols.destinations;
+  const int64_t copies = forward ? 1 : p.multiplier;
+  const TilePlan& tiles = g.plan.tiles;
+  Cover planes(g.planes * pixels), results(p.batch * g.problem.destination_channels * pixels);
+  const auto take = [&](Cover& cover, int64_t plane, int64_t row, int64_t col) {
+    if (row >= rows.destinations || col >= cols.destinations) return;
+    if ((plane + 1) * pixels > static_cast<int64_t>(cover.times.size())) return;
+    cover.take((plane * rows.destinations + row) * cols.destinations + col);
+  };
+  for (uint32_t block = 0; block < static_cast<uint32_t>(tiles.blocks()); ++block) {
+    for (uint32_t thread = 0; thread < static_cast<uint32_t>(tiles.threads()); ++thread) {
+      const TilePosition at = tile_position(tiles, block, thread);
+      for (int64_t i = 0; i < tiles.tile_rows * tiles.tile_cols; ++i) {
+        take(planes, at.vector, at.row_class + (at.row + i / tiles.tile_cols) * rows.step,
+             at.col_class + (at.col + i % tiles.tile_cols) * cols.step);
       }
     }
-  });
-  return pixels.cover.once(forward ? "tiles, forward" : "tiles, input gradient");
+    const TilePosition at = tile_position(tiles, block, 0);
+    for (int64_t i = 0; i < int64_t{tiles.rows} * tiles.tile_rows; ++i) {
+      for (int64_t j = 0; j < g.plan.made.cols; ++j) {
+        for (int64_t result = 0; result < g.plan.made.vectors; ++result) {
+          take(results, at.vector / copies + result, at.row_class + (at.row + i) * rows.step,
+               at.col_class + (at.col + j) * cols.step);
+        }
+      }
+    }
+  }
+  const uint32_t threads = static_cast<uint32_t>(tiles.threads());
+  const int64_t pixel = tile_pitch(Slots) * static_cast<int64_t>(sizeof(Sum<T>));
+  const int64_t row = g.plan.row_step * static_cast<int64_t>(sizeof(Sum<T>));
+  const int64_t held = int64_t{g.plan.seen.rows} * row;
+  const int64_t made = int64_t{g.plan.made.rows} * g.plan.made.cols * pixel;
+  if (held > g.plan.shared_bytes || made > held || g.plan.seen.cols * pixel > row ||
+      g.plan.shared_bytes > DW_TILE_BYTES ||
+      g.plan.seen.vectors * g.plan.vector > tile_pitch(Slots) || tiles.lanes > Slots ||
+      tiles.lanes % copies != 0 || threads > kTileThreads) {
+    std::printf("tiles: more than a block has\n");
+    return false;
+  }
+  return planes.once("tiles of planes") && results.once("results of tiles") &&
+         box_covers(g.plan.seen, p.channels_last, threads) &&
+         box_covers(g.plan.made, p.channels_last, threads);
 }
 
 // gather_strips: the strips of all threads.
@@ -182,7 +228,7 @@ bool planes_cover(const Problem& p, bool forward) {
       }
     }
   }
-  if ((plan.source_slab + plan.result_slab) * static_cast<int64_t>(sizeof(T)) > kMostPlaneBytes) {
+  if ((plan.source_slab + plan.result_slab) * static_cast<int64_t>(sizeof(T)) > kSharedUnasked) {
     std::printf("planes: more shared memory than there is\n");
     return false;
   }
@@ -252,7 +298,7 @@ bool points_cover(const Problem& p, bool forward) {
 }
 
 // The blocks of a filter gradient: every piece of lanes, piece of taps and split is one block's.
-bool filter_blocks_cover(uint32_t lane_blocks, uint32_t tap_blocks, uint32_t splits,
+bool filter_blocks_cover(const Divisor& lane_blocks, const Divisor& tap_blocks, uint32_t splits,
                          double blocks) {
   Cover cover(int64_t{lane_blocks} * tap_blocks * splits);
   for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
@@ -275,8 +321,8 @@ bool filter_points_cover(const Problem& p, bool filter_wanted, bool bias_wanted)
   const bool idle_block = lanes - p.lanes() >= int64_t{1} << f.log_lanes;
   if (f.first_tap != first_tap || f.tap_blocks != taps || lanes < p.lanes() || idle_block ||
       f.splits == 0) {
-    std::printf("filter points: %u blocks of taps, %u of lanes, %u splits\n", f.tap_blocks,
-                f.lane_blocks, f.splits);
+    std::printf("filter points: %u blocks of taps, %u of lanes, %u splits\n",
+                uint32_t{f.tap_blocks}, uint32_t{f.lane_blocks}, f.splits);
     return false;
   }
   return filter_blocks_cover(f.lane_blocks, f.tap_blocks, f.splits,
@@ -304,6 +350,21 @@ bool backward_cover(const Problem& p) {
   return cover.once("walks down the input");
 }
 
+// The groups of KR x KC taps of a filter gradient's blocks: every tap is in one.
+bool taps_cover(const Problem& p, int KR, int KC, uint32_t groups) {
+  Cover cover(p.taps());
+  const Divisor side_by_side = ceil_div(p.cols.kernel, KC);
+  for (uint32_t group = 0; group < groups; ++group) {
+    const FirstTap first = first_tap(group, KR, KC, side_by_side);
+    for (int64_t row = first.row; row < min64(first.row + KR, p.rows.kernel); ++row) {
+      for (int64_t col = first.col; col < min64(first.col + KC, p.cols.kernel); ++col) {
+        cover.take(row * p.cols.kernel + col);
+      }
+    }
+  }
+  return cover.once("taps of the filter gradient");
+}
+
 // filter_channels and filter_planes: every output position is in one split's sums.
 template <class T>
 bool sums_cover(const Problem& p) {
@@ -312,7 +373,7 @@ bool sums_cover(const Problem& p) {
   const GatherPoints g = points_of(p, true);
   if (choice.kernel == FilterChoice::kChannels) {
     const FilterPlan& plan = plans.channels;
-    const FilterChannels f = filter_channels_of(p, 1, plan);
+    const FilterChannels f = filter_channels_of(p, 1, 3, plan);
     const int64_t positions = kThreads >> plan.log_lanes;
     Cover cover(p.batch * g.rows.destinations * g.cols.destinations);
     for (int64_t part = 0; part < plan.splits * positions; ++part) {
@@ -332,7 +393,8 @@ bool sums_cover(const Problem& p) {
         }
       }
     }
-    return cover.once("walks") &&
+    const int K = choice.K;
+    return cover.once("walks") && taps_cover(p, K ? K : 1, K ? K : 3, plan.tap_blocks) &&
            filter_blocks_cover(plan.lane_blocks, plan.tap_blocks, plan.splits, plan.blocks);
   }
   if (choice.kernel == FilterChoice::kPlanes) {
@@ -357,7 +419,9 @@ bool sums_cover(const Problem& p) {
       }
       for (int64_t i = 0; i < own; ++i) lanes.take(first * p.multiplier + i);
     }
+    const int K = choice.K;
     return rows.once("rows of the filter gradient") && lanes.once("lanes of the filter gradient") &&
+           (K == 0 || taps_cover(p, K, K, plan.tap_blocks)) &&
            filter_blocks_cover(plan.groups, plan.tap_blocks, plan.splits, plan.blocks);
   }
   return true;
@@ -369,8 +433,12 @@ bool check_one(Kind kind) {
   const bool counted = steps_in_32_bits(p);
   for (const bool forward : {true, false}) {
     if (on_lattice(p.rows, forward) && on_lattice(p.cols, forward)) {
+      if (counted && !(tiles_cover<float, 16, 1>(p, forward) &&
+                       tiles_cover<double, kFewSlots, 1>(p, forward) &&
+                       tiles_cover<BFloat16, 16, 2>(p, forward))) {
+        return print_problem(p), false;
+      }
       for (const int V : {1, 2, 4}) {
-        if (!tiles_cover(p, forward, V)) return print_problem(p), false;
         if (!forward && counted && p.rows.stride == 2 && p.cols.stride == 2 &&
             !parities_cover(p, V)) {
           return print_problem(p), false;

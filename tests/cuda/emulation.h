@@ -212,7 +212,7 @@ inline const std::string& kernel_name(const void* kernel) {
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, unsigned shared_bytes,
             void*, const Arguments&... arguments) {
-  if (blocks == 0 || threads == 0 || threads > 1024 || shared_bytes > 48 << 10) {
+  if (blocks == 0 || threads == 0 || threads > 1024 || shared_bytes > kSharedAsked) {
     throw std::runtime_error("emulation: a launch that a GPU would refuse");
   }
   launches.push_back({kernel_name(reinterpret_cast<const void*>(kernel)), blocks, threads});

@@ -66,6 +66,10 @@ def shapes() -> Iterator[Shape]:
                     yield Shape(2, 19, 23, channels, kernel, stride, channels_last=last)
         for size, channels, multiplier in itertools.product((7, 14, 40), (3, 24), (1, 2, 4, 8)):
             yield Shape(3, size, size, channels, (3, 3), multiplier=multiplier, channels_last=last)
+        yield Shape(2, 9, 11, 2, (3, 3), multiplier=20, channels_last=last)
+        for stride in ((1, 1), (2, 2)):  # tiles that ask for much shared memory
+            yield Shape(2, 60, 50, 32, (11, 11), stride, channels_last=last)
+            yield Shape(1, 70, 50, 3, (15, 15), stride, channels_last=last)
         yield Shape(2, 33, 33, 64, (3, 3), dilation=(4, 4), channels_last=last)
         yield Shape(2, 33, 20, 40, (5, 3), dilation=(2, 3), channels_last=last)
         yield Shape(2, 33, 20, 40, (3, 3), stride=(3, 3), channels_last=last)
@@ -86,6 +90,8 @@ def short() -> Iterator[Shape]:
         yield Shape(1, 9, 7, 5, (3, 3), channels_last=last)
         yield Shape(2, 9, 11, 8, (3, 3), dilation=(2, 2), channels_last=last)
         yield Shape(2, 9, 11, 3, (3, 3), multiplier=4, channels_last=last)
+        for channels, stride in itertools.product((1, 8), ((1, 1), (2, 2))):
+            yield Shape(1, 9, 11, channels, (9, 9), stride, channels_last=last)
         yield Shape(2, 9, 11, 8, (2, 4), stride=(3, 1), channels_last=last)
 
 

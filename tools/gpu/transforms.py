@@ -123,6 +123,9 @@ def devices_mixed(device: str) -> list[str]:
 AT_ONCE = (
     Shape(8, 28, 28, 64, (3, 3)),
     Shape(8, 28, 28, 64, (5, 5), stride=(2, 2), channels_last=False),
+    # one kernel, and different amounts of shared memory that it has to ask for
+    Shape(8, 28, 28, 64, (11, 11)),
+    Shape(8, 28, 28, 64, (13, 13)),
 )
 TURNS = 20
 
