@@ -337,8 +337,8 @@ FAULTS = {
     ),
     "shared memory for a row of a tile too few": Fault(
         "cuda/tile_plan.h",
-        "(height + span) * row_bytes, 0};",
-        "(height + span - 1) * row_bytes, 0};",
+        "(height + span) * row_bytes};",
+        "(height + span - 1) * row_bytes};",
         "gather_tiles<float, 16, 1>",
     ),
     "a tile loads vectors at any address": Fault(

@@ -12,7 +12,7 @@ namespace tfcompat_dw::cuda {
 
 struct FilterPlanes {
   GatherPoints problem;  // the forward pass
-  StripAxis rows, cols;  // ... again
+  StripAxis rows, cols;  // ... as walks take them
   FilterPlanesPlan plan;
   Divisor groups_across;  // of taps
   int32_t bias;

@@ -31,7 +31,6 @@ struct GatherTiles {
   TensorSteps source, destination;
   Divisor source_channels, destination_channels, lanes, multiplier;
   int32_t planes;
-  bool direct;  // channels last, and a result is one thread's: it needs no neighbours to store it
 };
 
 inline TensorSteps tensor_steps(bool channels_last, int64_t channels, int64_t rows, int64_t cols) {
@@ -55,6 +54,14 @@ __device__ inline Places sources_from(const Lattice& lattice, int64_t first, int
           static_cast<int>(size)};
 }
 
+// The source that a plane sees, and the result that it has a part in: planes of the tensors.
+__device__ inline int32_t source_of(const GatherTiles& g, int32_t plane) {
+  return g.problem.rows.forward ? static_cast<int32_t>(g.multiplier.quotient(plane)) : plane;
+}
+__device__ inline int32_t result_of(const GatherTiles& g, int32_t plane) {
+  return g.problem.rows.forward ? plane : static_cast<int32_t>(g.multiplier.quotient(plane));
+}
+
 template <int S>
 __device__ inline TileBlock tile_block(const GatherTiles& g) {
   const TilePosition at = tile_position(g.plan.tiles, blockIdx.x, 0);
@@ -64,10 +71,8 @@ __device__ inline TileBlock tile_block(const GatherTiles& g) {
   block.row = static_cast<int32_t>(at.row);
   block.col = static_cast<int32_t>(at.col);
   block.plane = static_cast<int32_t>(at.vector);
-  const bool forward = g.problem.rows.forward;
-  const int32_t fewer = static_cast<int32_t>(g.multiplier.quotient(block.plane));
-  block.source_plane = forward ? fewer : block.plane;
-  block.result_plane = forward ? block.plane : fewer;
+  block.source_plane = source_of(g, block.plane);
+  block.result_plane = result_of(g, block.plane);
   block.source_rows = sources_from(block.rows, at.row * S, g.problem.rows.sources);
   block.source_cols = sources_from(block.cols, at.col * S, g.problem.cols.sources);
   return block;
@@ -161,6 +166,7 @@ template <class T>
 struct TileWeights {
   const T* filter;
   bool present;  // else all are zeros: the thread has no plane
+  uint32_t channel;
   uint32_t first;
   uint32_t row_step, col_step;
   int rows, cols;
@@ -182,6 +188,7 @@ __device__ inline TileWeights<T> tile_weights(const GatherTiles& g, const TileBl
   const uint32_t channel = plane - g.lanes.quotient(plane) * lanes;
   return {filter,
           plane < static_cast<uint32_t>(g.planes),
+          channel,
           block.rows.tap_first * kernel_row + block.cols.tap_first * lanes + channel,
           block.rows.tap_step * kernel_row,
           block.cols.tap_step * lanes,
@@ -328,8 +335,6 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks)
   const int plane = static_cast<int>(at.vector);
   const int row = static_cast<int>(at.row) - block.row;  // of the block's
   const int col = static_cast<int>(at.col) - block.col;
-  const bool forward = p.rows.forward;
-  const int source = forward ? static_cast<int>(g.multiplier.quotient(plane)) : plane;
   Sum<T>* held = reinterpret_cast<Sum<T>*>(shared_memory());
   const TileWeights<T> weights = tile_weights(g, block, filter, plane);
   const Places seen_rows = from(block.source_rows, row * S);
@@ -337,11 +342,10 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks)
 
   Tile<T, S> tile;
   tile.row_step = g.plan.row_step;
-  tile.held = held + row * S * tile.row_step + col * S * kPitch + source - block.source_plane;
-  const bool starts = bias && plane < g.planes;
-  // a sum of -0 and zeros is +0 however it is made
-  const Sum<T> start =
-      Sum<T>(0) + (starts ? widen(bias[plane - g.lanes.quotient(plane) * g.lanes]) : Sum<T>(0));
+  tile.held =
+      held + row * S * tile.row_step + col * S * kPitch + source_of(g, plane) - block.source_plane;
+  Sum<T> start = 0;
+  if (bias && weights.present) start += widen(bias[weights.channel]);  // a bias of -0 is +0 now
   // skips: what does not exist is skipped, else it is multiplied as zeros
   for (bool skips = false;; skips = true) {
     tile.for_each_sum([&](int, int, Sum<T>& sum) { sum = start; });
@@ -368,8 +372,8 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks)
   }
 
   const TileResults results = tile_results(g, block);
-  if (g.direct) {
-    if (plane >= g.planes) return;
+  if (p.channels_last && (p.rows.forward || p.multiplier == 1)) {  // no neighbour has a part in it
+    if (!weights.present) return;
     const uint32_t start_of_plane = plane_start(plane, g.destination_channels, g.destination);
     tile.for_each_sum([&](int i, int j, Sum<T> sum) {
       if (!results.has(row + i, col + j)) return;

@@ -267,8 +267,7 @@ inline GatherTiles gather_tiles_of(const Problem& p, bool forward, bool aligned)
           points.destination_channels,
           p.lanes(),
           p.multiplier,
-          static_cast<int32_t>(planes),
-          p.channels_last && copies == 1};
+          static_cast<int32_t>(planes)};
 }
 
 template <class T, int Slots, int S>

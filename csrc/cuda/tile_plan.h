@@ -91,8 +91,8 @@ struct TileSight {
   int64_t across, down;   // tiles
   int64_t width, height;  // pixels
   int64_t span, steps;    // filter rows at once, and how often
-  int64_t bytes;
-  double cost;
+  int64_t row_step, bytes;
+  double cost = 0;
 };
 
 // What the GPU takes for all boxes of a tensor, in about the time of an instruction of a warp on
@@ -125,8 +125,8 @@ inline TileSight best_sight(const GatherAxis& rows, const GatherAxis& cols, cons
   const int64_t most_across = min64(col_tiles, min64(kTileThreads / lanes, 4));
   for (int64_t across = 1; across <= most_across; ++across) {
     const int64_t width = (across * shape.cols - 1) * shape.stride + col_taps;
-    const int64_t row_bytes =
-        tile_row_step(shape.slots, width, shape.stride, shape.sum_bytes) * shape.sum_bytes;
+    const int64_t row_step = tile_row_step(shape.slots, width, shape.stride, shape.sum_bytes);
+    const int64_t row_bytes = row_step * shape.sum_bytes;
     for (int64_t down = 1; down <= row_tiles && across * down * lanes <= kTileThreads;
          down += max64(1, down / 4)) {
       const int64_t height = (down * kTileRows - 1) * shape.stride;  // and `span`
@@ -134,8 +134,8 @@ inline TileSight best_sight(const GatherAxis& rows, const GatherAxis& cols, cons
       if (most < min64(row_taps, 2 * kTapSide)) break;
       const int64_t steps = ceil_div(row_taps, most);
       const int64_t span = ceil_div(row_taps, steps * kTapSide) * kTapSide;
-      TileSight sight = {
-          across, down, width, height + span, span, steps, (height + span) * row_bytes, 0};
+      TileSight sight = {across, down,  width,    height + span,
+                         span,   steps, row_step, (height + span) * row_bytes};
       const double boxes = double(plane_blocks) * rows.classes * cols.classes *
                            ceil_div(col_tiles, across) * ceil_div(row_tiles, down);
       sight.cost = tile_cost(shape, sight, lanes, row_taps * col_taps, boxes);
@@ -158,7 +158,7 @@ inline GatherTilesPlan plan_gather_tiles(const GatherAxis& rows, const GatherAxi
                           {lanes, sight.across, sight.down, 1});
   plan.blocks = plan.tiles.blocks();
   plan.span = static_cast<int32_t>(sight.span);
-  plan.row_step = static_cast<int32_t>(sight.bytes / sight.height / shape.sum_bytes);
+  plan.row_step = static_cast<int32_t>(sight.row_step);
   plan.shared_bytes = sight.bytes;
   plan.cost = sight.cost;
   const int64_t m = shape.multiplier;
