@@ -70,9 +70,9 @@ FAULTS = {
     ),
     "gradients are read before all have come": Fault(
         "cuda/filter_planes.h",
-        "    grads.copy_in();\n    __syncthreads();\n",
-        "    grads.copy_in();\n",
-        "filter_planes<float, 3, 1>",
+        "    own.copy_in();\n    __syncthreads();\n",
+        "    own.copy_in();\n",
+        "filter_planes<float, 3, 2>",
     ),
     "the next unit comes before the last one is read": Fault(
         "cuda/filter_planes.h",
@@ -257,7 +257,7 @@ FAULTS = {
         "gather_tiles<float, 4, 1>",
     ),
     "a gradient counts twice in the bias": Fault(
-        "cuda/backward_channels.h",
+        "cuda/backward_walk.h",
         "if (a == K / 2 && made)",
         "if (a > 0 && made)",
         "backward_channels<float, 2, 3>",
@@ -267,6 +267,42 @@ FAULTS = {
         "int64_t{K * K - 1 - (a * K + k)}",
         "int64_t{a * K + k}",
         "backward_channels<float, 1, 3>",
+    ),
+    "input gradients leave before all are made": Fault(
+        "cuda/backward_planes.h",
+        "          __syncthreads();\n          inputs.copy_out",
+        "          inputs.copy_out",
+        "backward_planes<float, 3>",
+    ),
+    "every band of input gradients begins with its first row of gradients": Fault(
+        "cuda/backward_planes.h",
+        "static_cast<int>(band.begin - from.begin) + at.row - f.rows.before",
+        "at.row - f.rows.before",
+        "backward_planes<float, 5>",
+    ),
+    "the sums of a turned filter of planes are not turned back": Fault(
+        "cuda/backward_planes.h",
+        "(K * K - 1 - k) * channels",
+        "k * channels",
+        "backward_planes<float, 3>",
+    ),
+    "a block whose sums are not finite in some threads goes two ways": Fault(
+        "cuda/backward_planes.h",
+        "!all_threads(finite(sums))",
+        "!finite(sums)",
+        "backward_planes<float, 5>",
+    ),
+    "each thread goes its own way where its filter is not finite": Fault(
+        "cuda/backward_planes.h",
+        "const bool finite_filter = all_threads(",
+        "const bool finite_filter = (",
+        "backward_planes<float, 3>",
+    ),
+    "strips of the input are two columns wide, and one is walked": Fault(
+        "cuda/kernels.h",
+        "p.batch, p.channels, 1, kBackwardPlaneCols, 1,",
+        "p.batch, p.channels, 1, 2, 1,",
+        "backward_planes<float, 3>",
     ),
     "gradients at the border are in no window's middle": Fault(
         "cuda/kernels.h",

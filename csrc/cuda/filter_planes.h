@@ -11,7 +11,7 @@
 namespace tfcompat_dw::cuda {
 
 struct FilterPlanes {
-  GatherPoints problem;  // the forward pass
+  GatherPoints problem;  // the forward pass; of backward_planes.h the input gradient
   StripAxis rows, cols;  // ... as walks take them
   FilterPlanesPlan plan;
   Divisor groups_across;  // of taps
@@ -36,28 +36,30 @@ __device__ inline PlaneGroup plane_group(const FilterPlanes& f, uint32_t group) 
   return {first, planes, copies, own, member, own < planes * copies};
 }
 
-// Calls add(input, grad, rows, from) for every unit of a block, with what it holds of both.
+// Calls add(held sources, held results, rows, from) for every unit of a block: rows of the results,
+// from the sources. sources, results: those of the problem (forward: input and gradient).
 template <class T, class Add>
 __device__ inline void for_each_unit(const FilterPlanes& f, const PlaneGroup& group, uint32_t split,
-                                     const T* input, const T* grad, const Add& add) {
+                                     const T* sources, const T* results, const Add& add) {
   const GatherPoints& p = f.problem;
   const PlanePlan& slabs = f.plan.slabs;
   T* shared = reinterpret_cast<T*>(shared_memory());
-  for (int64_t unit = split; unit < f.plan.units; unit += f.plan.splits) {
-    const int64_t image = unit / slabs.bands;
-    const int64_t band = unit - image * slabs.bands;
+  for (uint32_t unit = split; unit < f.plan.units; unit += f.plan.splits) {
+    uint32_t rest = unit;
+    const int64_t band = take_digit(rest, slabs.bands);
+    const int64_t image = rest;
     const Range rows = {band * slabs.rows, min64(p.rows.destinations, (band + 1) * slabs.rows)};
     const Range from = slabs.whole ? Range{0, p.rows.sources} : sources_of(p.rows, p.rows, rows);
-    const Slab<T> seen(shared, slabs.source_piece, input, image * p.source_channels + group.first,
+    const Slab<T> seen(shared, slabs.source_piece, sources, image * p.source_channels + group.first,
                        group.planes, p.rows.sources, p.cols.sources, from, slabs.whole);
-    const Slab<T> grads(shared + slabs.source_slab, slabs.result_piece, grad,
-                        image * p.destination_channels + group.first * group.copies,
-                        group.planes * group.copies, p.rows.destinations, p.cols.destinations, rows,
-                        slabs.whole);
+    const Slab<T> own(shared + slabs.source_slab, slabs.result_piece, results,
+                      image * p.destination_channels + group.first * group.copies,
+                      group.planes * group.copies, p.rows.destinations, p.cols.destinations, rows,
+                      slabs.whole);
     seen.copy_in();
-    grads.copy_in();
+    own.copy_in();
     __syncthreads();
-    add(seen, grads, rows, from);
+    add(seen, own, rows, from);
     __syncthreads();  // the slabs are read: the next unit may come in
   }
 }

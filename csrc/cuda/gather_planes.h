@@ -35,14 +35,14 @@ template <class T>
 __device__ inline PlaneBlock<T> plane_block(const GatherPlanes& g, const T* sources,
                                             const T* destinations) {
   const GatherPoints& p = g.problem;
-  const uint32_t band = blockIdx.x % g.plan.bands;
+  uint32_t group = blockIdx.x;
+  const int64_t band = take_digit(group, g.plan.bands);
   // planes of the side with fewer channels; the other side has `multiplier` for each
-  const int64_t first = static_cast<int64_t>(blockIdx.x / g.plan.bands) * g.plan.planes;
+  const int64_t first = group * g.plan.planes;
   const int planes = static_cast<int>(min64(g.plan.planes, g.plan.all_planes - first));
   const int copies = static_cast<int>(p.multiplier);
   const int of_source = p.rows.forward ? 1 : copies, of_result = p.rows.forward ? copies : 1;
-  const Range rows = {static_cast<int64_t>(band) * g.plan.rows,
-                      min64(p.rows.destinations, static_cast<int64_t>(band + 1) * g.plan.rows)};
+  const Range rows = {band * g.plan.rows, min64(p.rows.destinations, (band + 1) * g.plan.rows)};
   const Range from = g.plan.whole ? Range{0, p.rows.sources} : sources_of(p.rows, p.rows, rows);
   T* shared = reinterpret_cast<T*>(shared_memory());
   return {
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kThreads, K < 5 ? 3 : 2)
         }
       });
   __syncthreads();
-  block.results.copy_out(destinations);
+  block.results.copy_out(destinations, destinations);
 }
 
 // Input gradient of stride 2, K x K taps: results of all four parities, see gather_parities.h.
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, K < 5 ? 3 : 2)
                          }
                        });
   __syncthreads();
-  block.results.copy_out(destinations);
+  block.results.copy_out(destinations, destinations);
 }
 
 }  // namespace tfcompat_dw::cuda

@@ -1,6 +1,7 @@
 // Picks and starts the kernels for one dtype; <dtype>.cu instantiates them.
 #pragma once
 #include "backward_channels.h"
+#include "backward_planes.h"
 #include "filter_channels.h"
 #include "filter_planes.h"
 #include "filter_points.h"
@@ -512,6 +513,18 @@ inline FilterChannels filter_channels_of(const Problem& p, int32_t bias, int64_t
           plan};
 }
 
+// groups: of taps, side by side.
+inline FilterPlanes filter_planes_of(const GatherPoints& points, const FilterPlanesPlan& plan,
+                                     int64_t groups, int32_t bias) {
+  return {points, strip_axis(points.rows), strip_axis(points.cols), plan, groups, bias};
+}
+template <class T>
+inline unsigned shared_bytes(const FilterPlanesPlan& plan) {
+  const int64_t slabs =
+      (plan.slabs.source_slab + plan.slabs.result_slab) * static_cast<int64_t>(sizeof(T));
+  return static_cast<unsigned>(max64(slabs, kThreads * static_cast<int64_t>(sizeof(Sum<T>))));
+}
+
 template <class T, int S, int KR, int KC>
 inline void pick_filter_channels(int V, const FilterChannels& f, const FilterArrays<T>& a) {
   const auto start = [&](auto kernel) {
@@ -526,7 +539,6 @@ inline void pick_filter_channels(int V, const FilterChannels& f, const FilterArr
 template <class T>
 inline void start_filter(const Problem& p, const FilterPlans<T>& plans, const FilterArrays<T>& a) {
   const FilterChoice& choice = plans.choice;
-  const GatherPoints points = points_of(p, true);
   const int32_t bias = a.bias_gradient ? 1 : 0;
   const bool two = p.rows.stride == 2;
   if (choice.kernel == FilterChoice::kChannels) {
@@ -536,19 +548,11 @@ inline void start_filter(const Problem& p, const FilterPlans<T>& plans, const Fi
     two ? pick_filter_channels<T, 2, 1, 3>(choice.V, f, a)
         : pick_filter_channels<T, 1, 1, 3>(choice.V, f, a);
   } else if (choice.kernel == FilterChoice::kPlanes) {
-    const FilterPlanes f = {points,
-                            strip_axis(points.rows),
-                            strip_axis(points.cols),
-                            plans.planes,
-                            ceil_div(p.cols.kernel, choice.K ? choice.K : 1),
-                            bias};
-    const int64_t slabs = (plans.planes.slabs.source_slab + plans.planes.slabs.result_slab) *
-                          static_cast<int64_t>(sizeof(T));
-    const unsigned shared =
-        static_cast<unsigned>(max64(slabs, kThreads * static_cast<int64_t>(sizeof(Sum<T>))));
+    const FilterPlanes f = filter_planes_of(points_of(p, true), plans.planes,
+                                            ceil_div(p.cols.kernel, choice.K ? choice.K : 1), bias);
     const auto start = [&](auto kernel) {
-      launch(kernel, grid_of(plans.planes.blocks), kThreads, shared, a.stream, f, a.input, a.grad,
-             a.workspace);
+      launch(kernel, grid_of(plans.planes.blocks), kThreads, shared_bytes<T>(plans.planes),
+             a.stream, f, a.input, a.grad, a.workspace);
     };
     const auto sized = [&](auto K, auto S) { start(filter_planes<T, K, S>); };
     if (with_size<T>(choice.K, two, sized)) return;
@@ -598,12 +602,14 @@ void Kernels<T>::filter(const Problem& p, const void* input, const void* grad,
 
 // ---- all gradients at once ----------------------------------------------------------------------
 
-// Only 3 x 3: the weights and the sums of more taps leave no registers for the rows.
+// Where there is a kernel for them; else those above follow one another.
 struct BackwardChoice {
-  bool fused;  // else the kernels above, one after the other
+  enum { kNone, kChannels, kPlanes } kernel;
   int V;
-  int64_t sums;
-  FilterPlan plan;
+  int64_t sums;  // of one split
+  uint32_t splits;
+  FilterPlan channels;
+  FilterPlanesPlan planes;
 };
 
 // Whether every gradient is in the middle of some result's window: then its bias is counted once.
@@ -612,49 +618,83 @@ inline bool all_in_the_middle(const Axis& axis) {
   return axis.pad <= middle && axis.output - axis.pad + middle <= axis.input;
 }
 
+// Each fills in its plan; false where it is not for the problem.
 template <class T>
-inline BackwardChoice plan_backward(const Problem& p, bool filter_wanted, bool bias_wanted) {
-  BackwardChoice choice = {};
-  const bool counted = all_in_the_middle(p.rows) && all_in_the_middle(p.cols);
-  const bool known = kManySizes<T> && square(p, 3) && p.rows.stride == 1 && p.cols.stride == 1 &&
-                     p.multiplier == 1 && p.channels_last;
-  if (!known || !filter_wanted || (bias_wanted && !counted) || images_in_32_bits(p) < 1) {
-    return choice;
-  }
+inline bool plan_backward_of_channels(const Problem& p, BackwardChoice& choice) {
+  // the weights and the sums of more taps leave no registers for the rows
+  if (!p.channels_last || !square(p, 3) || images_in_32_bits(p) < 1) return false;
+  choice.kernel = BackwardChoice::kChannels;
   choice.V = vector_width(p, kBackwardChannels);
-  choice.sums = (p.taps() + (bias_wanted ? 1 : 0)) * p.channels;
-  choice.plan =
+  choice.channels =
       plan_filter(gather_axis(p.rows, false), gather_axis(p.cols, false), p.batch,
                   ceil_div(p.channels, choice.V), choice.V * static_cast<int32_t>(sizeof(T)),
                   kBackwardCols, 1, most_splits_of<T>(p, choice.sums));
-  choice.fused = choice.plan.blocks > 0 && choice.plan.blocks <= kMostBlocks;
+  choice.splits = choice.channels.splits;
+  return choice.channels.blocks > 0 && choice.channels.blocks <= kMostBlocks;
+}
+
+template <class T>
+inline bool plan_backward_of_planes(const Problem& p, BackwardChoice& choice) {
+  const int K = compiled_size(p);
+  if (p.channels_last || (K != 3 && K != 5) || !steps_in_32_bits(p)) return false;
+  choice.kernel = BackwardChoice::kPlanes;
+  choice.planes = plan_filter_planes<T>(gather_axis(p.rows, false), gather_axis(p.cols, false),
+                                        p.batch, p.channels, 1, kBackwardPlaneCols, 1,
+                                        most_splits_of<T>(p, choice.sums));
+  choice.splits = choice.planes.splits;
+  return choice.planes.blocks > 0 && choice.planes.blocks <= kMostBlocks;
+}
+
+template <class T>
+inline BackwardChoice plan_backward(const Problem& p, bool filter_wanted, bool bias_wanted) {
+  BackwardChoice choice = {};
+  choice.sums = (p.taps() + (bias_wanted ? 1 : 0)) * p.channels;
+  const bool known = kManySizes<T> && p.rows.stride == 1 && p.cols.stride == 1 && p.multiplier == 1;
+  const bool counted = !bias_wanted || (all_in_the_middle(p.rows) && all_in_the_middle(p.cols));
+  if (known && filter_wanted && counted &&
+      (plan_backward_of_channels<T>(p, choice) || plan_backward_of_planes<T>(p, choice))) {
+    return choice;
+  }
+  choice.kernel = BackwardChoice::kNone;
   return choice;
 }
 
 template <class T>
 int64_t Kernels<T>::backward_workspace(const Problem& p, bool filter_wanted, bool bias_wanted) {
   const BackwardChoice choice = plan_backward<T>(p, filter_wanted, bias_wanted);
-  if (!choice.fused) return workspace(p, filter_wanted, bias_wanted);
-  return choice.plan.splits * choice.sums * static_cast<int64_t>(sizeof(Sum<T>));
+  if (choice.kernel == BackwardChoice::kNone) return workspace(p, filter_wanted, bias_wanted);
+  return choice.splits * choice.sums * static_cast<int64_t>(sizeof(Sum<T>));
 }
 
 template <class T>
-inline void start_backward(const Problem& p, const BackwardChoice& choice, const T* filter,
-                           T* input_gradient, const FilterArrays<T>& a) {
+inline void start_backward_channels(const Problem& p, const BackwardChoice& choice, const T* filter,
+                                    T* input_gradient, const FilterArrays<T>& a) {
   const BackwardChannels f = {strip_axis(gather_axis(p.rows, false)),
                               strip_axis(gather_axis(p.cols, false)),
                               static_cast<int32_t>(p.channels),
                               a.bias_gradient ? 1 : 0,
                               p.rows.input * p.cols.input * p.channels,
                               p.rows.output * p.cols.output * p.channels,
-                              choice.plan};
+                              choice.channels};
   const auto start = [&](auto kernel) {
-    launch(kernel, grid_of(choice.plan.blocks), kThreads,
+    launch(kernel, grid_of(choice.channels.blocks), kThreads,
            static_cast<unsigned>(3 * choice.V * kThreads * sizeof(Sum<T>)), a.stream, f, a.input,
            filter, a.grad, input_gradient, a.workspace);
   };
   choice.V > 1 ? start(backward_channels<T, kBackwardChannels, 3>)
                : start(backward_channels<T, 1, 3>);
+}
+
+template <class T>
+inline void start_backward_planes(const Problem& p, const BackwardChoice& choice, const T* filter,
+                                  T* input_gradient, const FilterArrays<T>& a) {
+  const FilterPlanes f =
+      filter_planes_of(points_of(p, false), choice.planes, 1, a.bias_gradient ? 1 : 0);
+  const auto start = [&](auto kernel) {
+    launch(kernel, grid_of(choice.planes.blocks), kThreads, shared_bytes<T>(choice.planes),
+           a.stream, f, a.input, filter, a.grad, input_gradient, a.workspace);
+  };
+  square(p, 3) ? start(backward_planes<T, 3>) : start(backward_planes<T, 5>);
 }
 
 template <class T>
@@ -665,10 +705,11 @@ void Kernels<T>::backward(const Problem& p, const void* input, const void* filte
       filter_arrays<T>(input, grad, filter_gradient, bias_gradient, workspace, stream);
   const BackwardChoice choice = plan_backward<T>(p, filter_gradient, bias_gradient);
   if constexpr (kManySizes<T>) {
-    if (choice.fused) {
-      start_backward<T>(p, choice, static_cast<const T*>(filter), static_cast<T*>(input_gradient),
-                        a);
-      return reduce(p, choice.plan.splits, choice.sums, a);
+    if (choice.kernel != BackwardChoice::kNone) {
+      const auto start = choice.kernel == BackwardChoice::kChannels ? start_backward_channels<T>
+                                                                    : start_backward_planes<T>;
+      start(p, choice, static_cast<const T*>(filter), static_cast<T*>(input_gradient), a);
+      return reduce(p, choice.splits, choice.sums, a);
     }
   }
   gather(p, false, grad, filter, nullptr, input_gradient, stream);

@@ -193,7 +193,7 @@ struct PlanePlan {
   int64_t all_planes;
   int64_t rows;
   bool whole;            // all rows: planes side by side are one piece of memory; else each is one
-  uint32_t bands;        // per plane
+  Divisor bands;         // per plane
   int64_t source_piece;  // elements of shared memory for a piece
   int64_t result_piece;
   int64_t source_slab;  // ... and for all of them; the results follow
@@ -249,7 +249,7 @@ inline PlanePlan plan_planes(const GatherAxis& row_axis, const GatherAxis& col_a
     rows = ceil_div(tall, ceil_div(tall, rows));  // bands of one height
     bytes(1, rows);
   }
-  plan.bands = static_cast<uint32_t>(ceil_div(tall, plan.rows));
+  plan.bands = blocks_of(tall, static_cast<int32_t>(plan.rows));
   plan.blocks = double(ceil_div(plan.all_planes, plan.planes)) * plan.bands;
   return plan;
 }
@@ -365,11 +365,11 @@ inline FilterPlan plan_filter(const GatherAxis& rows, const GatherAxis& cols, in
 struct FilterPlanesPlan {
   PlanePlan slabs;
   BandStrips strips;
-  int64_t units;
+  uint32_t units;
   int32_t members;  // threads that share an output channel
   Divisor groups, tap_blocks;
   uint32_t splits;
-  double blocks;  // 0: shared memory holds not even one row
+  double blocks;  // 0: shared memory holds not even one row, or units cannot be counted
 };
 
 template <class T>
@@ -390,11 +390,13 @@ inline FilterPlanesPlan plan_filter_planes(const GatherAxis& rows, const GatherA
       band_strips(slabs.rows, cols.destinations, rows.step, cols.step, strip_cols, plan.members);
   plan.groups = ceil_div(channels, slabs.planes);
   plan.tap_blocks = tap_blocks;
-  plan.units = batch * slabs.bands;
+  const int64_t units = batch * slabs.bands;
+  plan.units = static_cast<uint32_t>(units);
   const int64_t others = static_cast<int64_t>(plan.groups) * tap_blocks;
   plan.splits = static_cast<uint32_t>(
-      min64(plan.units, max64(1, min64(kFilterBlocks / max64(1, others), most_splits))));
-  plan.blocks = double(plan.groups) * tap_blocks * plan.splits;
+      min64(units, max64(1, min64(kFilterBlocks / max64(1, others), most_splits))));
+  const bool counted = units <= INT32_MAX;
+  plan.blocks = counted ? double(plan.groups) * tap_blocks * plan.splits : 0;
   return plan;
 }
 

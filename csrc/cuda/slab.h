@@ -63,10 +63,10 @@ class Slab {
       move_flat<T>(piece - lead, held, lead, lead + count);
     });
   }
-  // tensor: what the constructor was given.
-  __device__ void copy_out(T* tensor) const {
+  // given: the constructor's tensor. To that, or to another of its shape and alignment to 16 bytes.
+  __device__ void copy_out(const T* given, T* tensor) const {
     for_each_piece([&](const T* piece, const T* held, int lead, int count) {
-      move_flat<T>(held, tensor + (piece - tensor) - lead, lead, lead + count);
+      move_flat<T>(held, tensor + (piece - given) - lead, lead, lead + count);
     });
   }
 

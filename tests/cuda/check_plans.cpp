@@ -329,12 +329,46 @@ bool filter_points_cover(const Problem& p, bool filter_wanted, bool bias_wanted)
                              double(f.lane_blocks) * f.tap_blocks * f.splits);
 }
 
-// backward_channels: every input position is one walk's.
+// filter_planes, and backward_planes: the rows of the problem's results and their channels.
+bool planes_sums_cover(const FilterPlanesPlan& plan, const GatherPoints& g, int64_t channels,
+                       int64_t copies) {
+  Cover rows(g.batch * g.rows.destinations);
+  for (int64_t split = 0; split < plan.splits; ++split) {
+    for (int64_t unit = split; unit < plan.units; unit += plan.splits) {
+      const int64_t begin = unit % plan.slabs.bands * plan.slabs.rows;
+      for (int64_t row = begin; row < min64(begin + plan.slabs.rows, g.rows.destinations); ++row) {
+        rows.take(unit / plan.slabs.bands * g.rows.destinations + row);
+      }
+    }
+  }
+  Cover lanes(channels * copies);
+  for (int64_t group = 0; group < plan.groups; ++group) {
+    const int64_t first = group * plan.slabs.planes;
+    const int64_t own = min64(plan.slabs.planes, channels - first) * copies;
+    if (own * plan.members > kThreads) {
+      std::printf("planes: more members than threads\n");
+      return false;
+    }
+    for (int64_t i = 0; i < own; ++i) lanes.take(first * copies + i);
+  }
+  return rows.once("rows of planes") && lanes.once("channels of planes") &&
+         band_strips_cover(plan.slabs.rows, g.cols.destinations, plan.strips) &&
+         filter_blocks_cover(plan.groups, plan.tap_blocks, plan.splits, plan.blocks);
+}
+
+// backward_channels: every input position is one walk's; backward_planes: see above.
 template <class T>
 bool backward_cover(const Problem& p) {
   const BackwardChoice choice = plan_backward<T>(p, true, false);
-  if (!choice.fused) return true;
-  const FilterPlan& plan = choice.plan;
+  if (choice.kernel == BackwardChoice::kNone) return true;
+  if (choice.kernel == BackwardChoice::kPlanes) {
+    if (choice.planes.strips.cols != kBackwardPlaneCols) {
+      std::printf("planes: strips of %d columns\n", choice.planes.strips.cols);
+      return false;
+    }
+    return planes_sums_cover(choice.planes, points_of(p, false), p.channels, 1);
+  }
+  const FilterPlan& plan = choice.channels;
   const StripAxis rows = strip_axis(gather_axis(p.rows, false));
   const StripAxis cols = strip_axis(gather_axis(p.cols, false));
   Cover cover(p.batch * p.rows.input * p.cols.input);
@@ -398,31 +432,9 @@ bool sums_cover(const Problem& p) {
            filter_blocks_cover(plan.lane_blocks, plan.tap_blocks, plan.splits, plan.blocks);
   }
   if (choice.kernel == FilterChoice::kPlanes) {
-    const FilterPlanesPlan& plan = plans.planes;
-    Cover rows(p.batch * g.rows.destinations);
-    for (int64_t split = 0; split < plan.splits; ++split) {
-      for (int64_t unit = split; unit < plan.units; unit += plan.splits) {
-        const int64_t begin = unit % plan.slabs.bands * plan.slabs.rows;
-        for (int64_t row = begin; row < min64(begin + plan.slabs.rows, g.rows.destinations);
-             ++row) {
-          rows.take(unit / plan.slabs.bands * g.rows.destinations + row);
-        }
-      }
-    }
-    Cover lanes(p.lanes());
-    for (int64_t group = 0; group < plan.groups; ++group) {
-      const int64_t first = group * plan.slabs.planes;
-      const int64_t own = min64(plan.slabs.planes, p.channels - first) * p.multiplier;
-      if (own * plan.members > kThreads) {
-        std::printf("filter planes: more members than threads\n");
-        return false;
-      }
-      for (int64_t i = 0; i < own; ++i) lanes.take(first * p.multiplier + i);
-    }
     const int K = choice.K;
-    return rows.once("rows of the filter gradient") && lanes.once("lanes of the filter gradient") &&
-           (K == 0 || taps_cover(p, K, K, plan.tap_blocks)) &&
-           filter_blocks_cover(plan.groups, plan.tap_blocks, plan.splits, plan.blocks);
+    return planes_sums_cover(plans.planes, g, p.channels, p.multiplier) &&
+           (K == 0 || taps_cover(p, K, K, plans.planes.tap_blocks));
   }
   return true;
 }
