@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parent
 TORCH_TARGET = "0x020a000000000000"  # 2.10: the oldest torch whose stable ABI has what is used here
 
 
-# Turing to Blackwell, and PTX that newer GPUs compile for themselves.
+# Turing to Blackwell, and PTX that newer GPUs compile for themselves. Not Jetson Thor: CUDA 12 has
+# another number for it (10.1) than CUDA 13 (11.0).
 CUDA_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fvisibility=hidden"]
 

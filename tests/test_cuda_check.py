@@ -18,6 +18,7 @@ MANGLED = "_ZN11tfcompat_dw4cuda13gather_stripsIfLi4ELi3ELi1EEEvNS0_12GatherStri
 FILTER = (
     "_ZN11tfcompat_dw4cuda15filter_channelsIfLi4ELi3ELi3ELi1EEEvNS0_14FilterChannelsEPKT_S5_PS3_"
 )
+PLANES = "_ZN11tfcompat_dw4cuda13gather_planesIfLi3ELi1EEEvNS0_12GatherPlanesEPKT_S5_S5_PS3_"
 REDUCE = "_ZN11tfcompat_dw4cuda15reduce_partialsIdEEvPKdillPd"
 
 LOG = f"""\
@@ -136,6 +137,9 @@ FMA = "fma.rn.f32 \t%f64, %f1, %f2, %f64"
         (ptx(MANGLED, *LOADS[:3], STORE), ["has 3 loads of 16 bytes"]),
         (ptx(MANGLED, *LOADS, STORE, "st.global.f32 \t[%rd1], %f1"), ["stores [4, 16] bytes"]),
         (ptx(FILTER, *LOADS, "st.global.f32 \t[%rd1], %f1"), []),
+        (ptx(PLANES, LOADS[0], STORE, "st.global.f32 \t[%rd1], %f1"), []),
+        (ptx(PLANES, LOADS[0], "st.global.f32 \t[%rd1], %f1"), ["stores [4] bytes"]),
+        (ptx(PLANES, "ld.global.nc.f32 \t%f1, [%rd1]", STORE), ["loads [4] bytes"]),
         (ptx(FILTER, *LOADS, "ld.global.nc.v2.b64 \t{%rd2, %rd3}, [%rd1]"), []),
         (ptx(FILTER, *LOADS, "ld.global.nc.u16 \t%rs1, [%rd1]"), ["loads [2, 16] bytes"]),
     ],
@@ -163,5 +167,9 @@ def test_ptx_has_wide_loads_no_float64_and_no_atomics(source: str) -> None:
         f"gather_parities<{dtype}, 4, 3",
         f"gather_tiles<{dtype}, 16, 1",
         f"filter_channels<{dtype}, 4, 3",
+        f"gather_planes<{dtype}, 3, 1",
+        f"gather_plane_parities<{dtype}, 3",
+        f"backward_planes<{dtype}, 3",
+        f"filter_planes<{dtype}, 3, 1",
     ):
         assert any(fault.startswith(kernel) for fault in faults), faults

@@ -408,7 +408,7 @@ FAULTS = {
         "cuda/plan.h",
         "(above << 32) / value_ + 1)",
         "(above << 32) / value_)",
-        "gather_strips<float, 4, 3, 2>",
+        "gather_strips<float, 4, 3, 1>",
     ),
 }
 
@@ -425,9 +425,9 @@ def build(copy: Path, *unchanged: str, sanitize: str = "address") -> None:
     assert run.returncode == 0, run.stderr
 
 
-def check(copy: Path, kernel: str) -> subprocess.CompletedProcess[str]:
+def check(copy: Path, kernel: str, rounds: int) -> subprocess.CompletedProcess[str]:
     """Some problems that start a kernel, or as many as are right."""
-    command = [copy / "build" / "check_cuda", "1", "24", kernel]
+    command = [copy / "build" / "check_cuda", "1", str(rounds), kernel]
     environment = {**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
@@ -444,7 +444,7 @@ def copy_of_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_without_a_fault_all_is_right(kernel: str, copy_of_sources: Path) -> None:
-    run = check(copy_of_sources, kernel)
+    run = check(copy_of_sources, kernel, 24)
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"{kernel}: 24\n" in run.stdout
 
@@ -458,6 +458,7 @@ def test_a_fault_is_found(fault: Fault, copy_of_sources: Path, tmp_path: Path) -
     assert text.count(fault.right) == 1, f"{fault.header} has changed: the fault needs a new place"
     header.write_text(text.replace(fault.right, fault.wrong))
     build(copy, "launch", "check_cuda", sanitize=fault.sanitize)
-    run = check(copy, fault.kernel)
+    run = check(copy, fault.kernel, 48)  # what shows in one of ten is found in 99 of 100 runs
     assert run.returncode != 0, "the fault was not found"
-    assert fault.kernel in run.stdout + run.stderr
+    name = fault.kernel.partition("<")[0]  # its vectors may be too long for the problem
+    assert f"{name}<float" in run.stdout + run.stderr

@@ -265,11 +265,22 @@ def loads_of_a_row(kernel: Kernel) -> int:
     return taps + stride[0]  # two columns of results
 
 
+def plane_faults(kernel: Kernel, loads: Counter[int], stores: Counter[int]) -> Iterator[str]:
+    """Kernels that move pieces of planes, and none of their vectors at once."""
+    if not loads[16]:
+        yield f"loads {sorted(loads)} bytes at a time, never 16"
+    if not kernel.name.startswith("filter") and not stores[16]:
+        yield f"stores {sorted(stores)} bytes at a time, never 16"
+
+
 def vector_faults(kernel: Kernel, counts: Opcodes) -> Iterator[str]:
-    """Channels-last kernels of several channels a thread that do not move them all at once."""
+    """Kernels with vectors of channels, or of planes, that do not move them at once."""
     gathering = ("gather_strips", "gather_parities")
     summing = ("filter_channels", "backward_channels")
     loads, stores = moves(counts, "ld"), moves(counts, "st")
+    if "plane" in kernel.name:
+        yield from plane_faults(kernel, loads, stores)
+        return
     if kernel.name == "gather_tiles":
         wide = min(16, 4 * ITEM_BYTES[kernel.dtype])
         if loads[wide] < 4:  # on their way at once

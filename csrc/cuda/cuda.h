@@ -2,7 +2,8 @@
 //
 // Arrays are as in cpu/cpu.h, in device memory. Every function enqueues its kernels on `stream` (a
 // cudaStream_t) of the current device and returns at once. Sizes are trusted: library.cpp has
-// checked them, none is 0. Throws std::runtime_error where a launch is refused.
+// checked them. Results are not empty; an input may be, where padding alone gives an output, and
+// its address null. Throws std::runtime_error where a launch is refused.
 #pragma once
 #include <cstdint>
 

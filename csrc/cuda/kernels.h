@@ -149,13 +149,18 @@ inline bool vectors_fit(const Problem& p, int V, const GatherArrays<T>& a) {
          aligned(a.filter, bytes) && aligned(a.destinations, bytes);
 }
 
+// The kernels of strips start with `images` at a time; false where a grid cannot count the blocks.
 template <class T, int V, int K, int S>
-inline void start_gather_strips(const GatherPoints& points, int64_t images,
+inline bool start_gather_strips(const GatherPoints& points, int64_t images,
                                 const GatherArrays<T>& a) {
   const int64_t channels = points.destination_channels;
+  const auto plan_of = [&](int64_t count) {
+    return plan_strips(points.rows, points.cols, count, ceil_div(channels, V), V * sizeof(T),
+                       kStripCols<V, K>);
+  };
+  if (plan_of(images).blocks() > kMostBlocks) return false;
   for_each_launch(points, images, a, [&](int64_t count, const GatherArrays<T>& part) {
-    const TilePlan plan = plan_strips(points.rows, points.cols, count, ceil_div(channels, V),
-                                      V * sizeof(T), kStripCols<V, K>);
+    const TilePlan plan = plan_of(count);
     const GatherStrips g = {strip_axis(points.rows),
                             strip_axis(points.cols),
                             static_cast<int32_t>(count),
@@ -167,14 +172,16 @@ inline void start_gather_strips(const GatherPoints& points, int64_t images,
     launch(gather_strips<T, V, K, S>, grid_of(plan.blocks()), plan.threads(), 0, a.stream, g,
            part.sources, part.filter, part.bias, part.destinations);
   });
+  return true;
 }
 
 template <class T, int K, int S>
-inline void pick_gather_strips(const Problem& p, bool forward, int64_t images,
+inline bool pick_gather_strips(const Problem& p, bool forward, int64_t images,
                                const GatherArrays<T>& a) {
   constexpr int V = kStripChannels<T, K>;
-  vectors_fit<T>(p, V, a) ? start_gather_strips<T, V, K, S>(points_of(p, forward), images, a)
-                          : start_gather_strips<T, 1, K, S>(points_of(p, forward), images, a);
+  return vectors_fit<T>(p, V, a)
+             ? start_gather_strips<T, V, K, S>(points_of(p, forward), images, a)
+             : start_gather_strips<T, 1, K, S>(points_of(p, forward), images, a);
 }
 
 // The K of gather_parities, or 0 where it is not for the problem.
@@ -187,12 +194,16 @@ inline int size_of_parities(const Problem& p) {
 }
 
 template <class T, int V, int K>
-inline void start_gather_parities(const GatherPoints& points, int64_t images,
+inline bool start_gather_parities(const GatherPoints& points, int64_t images,
                                   const GatherArrays<T>& a) {
   const GatherAxis rows = pairs_of(points.rows), cols = pairs_of(points.cols);
   const int64_t channels = points.destination_channels;
+  const auto plan_of = [&](int64_t count) {
+    return plan_strips(rows, cols, count, ceil_div(channels, V), V * sizeof(T), 1);
+  };
+  if (plan_of(images).blocks() > kMostBlocks) return false;
   for_each_launch(points, images, a, [&](int64_t count, const GatherArrays<T>& part) {
-    const TilePlan plan = plan_strips(rows, cols, count, ceil_div(channels, V), V * sizeof(T), 1);
+    const TilePlan plan = plan_of(count);
     const GatherParities g = {parity_axis(points.rows),
                               parity_axis(points.cols),
                               static_cast<int32_t>(rows.destinations),
@@ -202,26 +213,31 @@ inline void start_gather_parities(const GatherPoints& points, int64_t images,
     launch(gather_parities<T, V, K>, grid_of(plan.blocks()), plan.threads(), 0, a.stream, g,
            part.sources, part.filter, part.destinations);
   });
+  return true;
 }
 
 template <class T, int K>
-inline void pick_gather_parities(const Problem& p, int64_t images, const GatherArrays<T>& a) {
+inline bool pick_gather_parities(const Problem& p, int64_t images, const GatherArrays<T>& a) {
   constexpr int V = kParityChannels<T, K>;
-  vectors_fit<T>(p, V, a) ? start_gather_parities<T, V, K>(points_of(p, false), images, a)
-                          : start_gather_parities<T, 1, K>(points_of(p, false), images, a);
+  return vectors_fit<T>(p, V, a) ? start_gather_parities<T, V, K>(points_of(p, false), images, a)
+                                 : start_gather_parities<T, 1, K>(points_of(p, false), images, a);
 }
 
-// With as many images at a time as 32 bits count; false where they do not count one, or where the
-// kernels are not compiled for the problem.
+// With as many images at a time as 32 bits count; false where they do not count one, or where no
+// kernel is compiled for the problem.
 template <class T>
 inline bool gather_by_strips(const Problem& p, bool forward, const GatherArrays<T>& a) {
   const double images = images_in_32_bits(p);
   if (images < 1) return false;
   const int64_t count = images < double(p.batch) ? static_cast<int64_t>(images) : p.batch;
-  const auto strips = [&](auto K, auto S) { pick_gather_strips<T, K, S>(p, forward, count, a); };
-  const auto parities = [&](auto K, auto) { pick_gather_parities<T, K>(p, count, a); };
-  return with_size<T>(size_of_strips<T>(p, forward), p.rows.stride == 2, strips) ||
-         (!forward && with_size<T, 5>(size_of_parities<T>(p), false, parities));
+  bool started = false;
+  const auto strips = [&](auto K, auto S) {
+    started = pick_gather_strips<T, K, S>(p, forward, count, a);
+  };
+  const auto parities = [&](auto K, auto) { started = pick_gather_parities<T, K>(p, count, a); };
+  const bool compiled = with_size<T>(size_of_strips<T>(p, forward), p.rows.stride == 2, strips) ||
+                        (!forward && with_size<T, 5>(size_of_parities<T>(p), false, parities));
+  return compiled && started;
 }
 
 template <class T>

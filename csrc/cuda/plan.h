@@ -201,7 +201,8 @@ struct PlanePlan {
   double blocks;  // 0: shared memory holds not even one row
 };
 
-constexpr int64_t kPlaneBytes = 32 << 10;  // of shared memory: six blocks share a processor
+// Of shared memory for a block: an H100 has room for six, registers allow two to four.
+constexpr int64_t kPlaneBytes = 32 << 10;
 
 // Element counts of the two slabs for `rows` result rows of `planes` planes each.
 template <class T>
@@ -242,6 +243,9 @@ inline PlanePlan plan_planes(const GatherAxis& row_axis, const GatherAxis& col_a
     int64_t planes = max64(1, kPlaneBytes / bytes(1, tall));
     planes = min64(planes, plan.all_planes);
     while (planes > 1 && bytes(planes, tall) > kPlaneBytes) --planes;
+    if (planes > 16) {  // a power of two: each plane has as many threads, and none is left over
+      while (planes & (planes - 1)) planes &= planes - 1;
+    }
     bytes(planes, tall);
   } else {
     int64_t rows = 1;
@@ -267,6 +271,24 @@ struct BandStrips {
   }
 };
 
+// How long strips of `rows` are, `side_by_side` of them, so that `threads` are done soonest: each
+// takes as many strips as there are rounds, and begins each of them.
+inline int64_t strip_length(int64_t rows, int64_t side_by_side, int64_t threads) {
+  constexpr int64_t kBegin = 6;  // rows that take as long: those above the first, weights, places
+  int64_t best = rows, least = INT64_MAX;
+  const int64_t fewest = ceil_div(side_by_side, threads);
+  for (int64_t rounds = fewest; rounds < fewest + 8; ++rounds) {
+    const int64_t segments = min64(rows, rounds * threads / side_by_side);
+    const int64_t length = ceil_div(rows, segments);
+    if (rounds * (length + kBegin) < least) {
+      least = rounds * (length + kBegin);
+      best = length;
+    }
+    if (segments == rows) break;
+  }
+  return best;
+}
+
 // For `threads` that share a plane.
 inline BandStrips band_strips(int64_t tall, int64_t wide, int32_t row_step, int32_t col_step,
                               int32_t strip_cols, int64_t threads) {
@@ -279,11 +301,7 @@ inline BandStrips band_strips(int64_t tall, int64_t wide, int32_t row_step, int3
   strips.groups = ceil_div(ceil_div(wide, col_step), strip_cols);
   const int64_t rows = ceil_div(tall, row_step);
   const int64_t side_by_side = int64_t{strips.groups} * strips.col_classes * strips.row_classes;
-  constexpr int64_t kShort = 4;
-  int64_t length = rows;
-  while (length > kShort && side_by_side * ceil_div(rows, length) < threads) {
-    length = ceil_div(length, 2);
-  }
+  const int64_t length = strip_length(rows, side_by_side, threads);
   strips.length = static_cast<int32_t>(length);
   strips.segments = ceil_div(rows, length);
   return strips;

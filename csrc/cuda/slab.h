@@ -32,7 +32,11 @@ __device__ inline void move_flat(const From* from, To* to, int begin, int end) {
     return;
   }
   for (int i = begin + t; i < body; i += threads) to[i] = from[i];
-  for (int i = body + t * V; i < tail; i += threads * V) store<T, V>(to + i, load<T, V>(from + i));
+  for (int i = body + t * V; i < tail; i += threads * V) {
+    // a copy of its own: nvcc 13 takes the store apart where it is handed the vector
+    const Vector<T, V> vector = load<T, V>(from + i);
+    *reinterpret_cast<Vector<T, V>*>(to + i) = vector;
+  }
   for (int i = tail + t; i < end; i += threads) to[i] = from[i];
 }
 

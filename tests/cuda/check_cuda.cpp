@@ -50,6 +50,9 @@ void backward(const Case& c, const Addresses& a) {
                  c.bias_wanted ? a.bias_gradient : nullptr, a.workspace, nullptr);
 }
 
+// An output of padding alone: no gradient of the input is asked for.
+bool padding_alone(const Problem& p) { return p.rows.input == 0 || p.cols.input == 0; }
+
 // What a case will start. The addresses tell where arrays begin; nothing is there.
 std::vector<cuda::Launch> planned(const Case& c) {
   const auto address = [&](int64_t shift) {
@@ -62,9 +65,11 @@ std::vector<cuda::Launch> planned(const Case& c) {
   cuda::launches.clear();
   cuda::only_planned = true;
   forward(c, a);
-  backward_input(c, a);
   backward_filter(c, a);
-  backward(c, a);
+  if (!padding_alone(c.p)) {
+    backward_input(c, a);
+    backward(c, a);
+  }
   cuda::only_planned = false;
   return std::move(cuda::launches);
 }
@@ -190,10 +195,7 @@ DataType dtype_of(const std::string& kernel) {
 }
 
 // library.cpp does not call on kernels for nothing.
-bool empty(const Problem& p) {
-  const int64_t sizes[] = {p.rows.input, p.rows.output, p.cols.input, p.cols.output};
-  return std::count(sizes, sizes + 4, 0) > 0;
-}
+bool empty(const Problem& p) { return p.rows.output == 0 || p.cols.output == 0; }
 
 // The case of a round that starts a kernel; where none of the round's rare ones does, another.
 Case case_for(const std::string& kernel, int round) {
@@ -257,12 +259,15 @@ bool right(const Case& c) {
   cuda::launches.clear();
   forward(c, a);
   if (!same("output", e.expected.output, e.output)) return false;
-  cuda::launches.clear();
-  backward_input(c, a);
-  if (!same("input gradient", e.expected.input_gradient, e.input_gradient)) return false;
+  if (!padding_alone(c.p)) {
+    cuda::launches.clear();
+    backward_input(c, a);
+    if (!same("input gradient", e.expected.input_gradient, e.input_gradient)) return false;
+  }
   cuda::launches.clear();
   backward_filter(c, a);
   if (!same_sums(c, e)) return false;
+  if (padding_alone(c.p)) return true;
   cuda::launches.clear();
   a.workspace = all_sums.bytes;
   e.filter_gradient.poison();

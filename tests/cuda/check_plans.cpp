@@ -297,6 +297,26 @@ bool points_cover(const Problem& p, bool forward) {
   return points_cover<uint64_t>(g, grid) && (!narrow || points_cover<uint32_t>(g, grid));
 }
 
+// So far apart are the taps that each result has a class of its own, more than a grid has blocks:
+// some kernel starts all the same.
+bool far_taps_start() {
+  constexpr int64_t kFar = 60000;
+  Problem p = {};
+  p.batch = p.channels = p.multiplier = 1;
+  p.dtype = DataType::kFloat32;
+  p.channels_last = true;
+  p.rows = p.cols = {kFar, kFar, 3, 1, kFar, kFar};
+  launches.clear();
+  only_planned = true;
+  for (const bool forward : {true, false}) {
+    Kernels<float>::gather(p, forward, nullptr, nullptr, nullptr, nullptr, nullptr);
+  }
+  only_planned = false;
+  if (launches.size() == 2) return true;
+  std::printf("far taps: %zu launches\n", launches.size());
+  return false;
+}
+
 // The blocks of a filter gradient: every piece of lanes, piece of taps and split is one block's.
 bool filter_blocks_cover(const Divisor& lane_blocks, const Divisor& tap_blocks, uint32_t splits,
                          double blocks) {
@@ -485,6 +505,7 @@ bool check_one(Kind kind) {
 }  // namespace
 
 int main(int, char** argv) {
+  if (!far_taps_start()) return 1;
   const int count = check_all(argv, check_one);
   std::printf("the plans of %d problems cover everything once\n", count);
   return 0;
