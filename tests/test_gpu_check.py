@@ -8,11 +8,14 @@ in time. No test asserts how long a thing takes.
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +29,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+import gpu.session as session_module  # noqa: E402
 import gpu_check  # noqa: E402
 from gpu import bench, parity, peers, pictures, sanitizer, suite, timing, transforms  # noqa: E402
 from gpu.layers import DTYPES, LAYERS, PASSES, Layer, Row, layer_of  # noqa: E402
@@ -663,14 +667,13 @@ def test_layers_without_time_or_memory_are_named(monkeypatch: pytest.MonkeyPatch
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(bench, "bench_layer", full)
-    report = Report()
-    for seconds in (60, 0):
-        deadline = Deadline(seconds)
-        machine = timing.rehearsal()
-        bench.bench(report, [], deadline, machine, PEER_LAYERS[:1], "f16", "nchw")
     name = "benchmark: nchw f16 6x4 k3, batch 2"
-    assert report.left_out == [f"{name}: not enough memory", f"{name}: no time"]
-    assert report.failures == []
+    for seconds, why in ((60, "not enough memory"), (0, "no time")):
+        report = Report()
+        machine = timing.rehearsal()
+        bench.bench(report, [], Deadline(seconds), machine, PEER_LAYERS[:1], "f16", "nchw")
+        assert report.left_out == [f"{name}: {why}"]
+        assert report.failures == []
 
 
 # ---- programs in processes of their own ----------------------------------------------------------
@@ -862,7 +865,104 @@ def test_no_alarm_is_left_when_a_stage_ends_as_it_may(
 
     with suppress(KeyboardInterrupt):
         run_stages(session(tmp_path), [Stage("a", 5, stops)], Deadline(60))
-    assert alarms == [25.0, None]
+    assert alarms == [45.0, None]
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert all(timer.finished.is_set() for timer in timers)
+
+
+def test_a_case_that_raises_is_named_and_the_others_are_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, calls = parity.results, itertools.count()
+
+    def refused_once(tensors: list[torch.Tensor], shape: Shape) -> list[torch.Tensor]:
+        if next(calls) == 2:  # after the CPU kernels' and float64
+            raise RuntimeError("a CUDA kernel was refused")
+        return real(tensors, shape)
+
+    monkeypatch.setattr(parity, "results", refused_once)
+    report, shape = Report(), next(iter(short()))
+    parity.check_parity(report, "cpu", Deadline(60), [shape])
+    assert report.counts["parity"] == 4
+    (failure,) = report.failures
+    assert failure.startswith(f"parity: torch.float32 {shape}: RuntimeError: a CUDA kernel was")
+
+
+GOES_ON = """
+import sys
+sys.path.insert(0, "tools")
+import gpu.session as s
+from pathlib import Path
+
+def items(session, deadline):
+    for item in session.report.remaining("items", ["a", "b", "c"]):
+        def check():
+            if item == "b":
+                {in_b}
+            return []
+        session.report.attempt("items", item, "cpu", check)
+
+def after(session, deadline):
+    session.report.case("after", "x", [])
+
+s.GRACE = 0.2
+session = s.Session("cpu", Path(sys.argv[1]), {{"gpu": "a GPU"}}, ())
+if "--resume" in sys.argv:
+    session.resume()
+s.run_stages(session, [s.Stage("items", {seconds}, items, {resumes}), s.Stage("after", 5, after)],
+             s.Deadline(60))
+"""
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+@pytest.mark.parametrize(
+    ("in_b", "seconds", "says"),
+    [
+        ("s.works = lambda device: False; raise RuntimeError('illegal address')", 5, "illegal"),
+        ("__import__('time').sleep(60)", 0.3, "items did not end, in items: b"),
+        ("__import__('os').abort()", 5, "items: the process died"),
+    ],
+    ids=["lost", "hung", "crashed"],
+)
+def test_a_run_goes_on_in_a_new_process(
+    tmp_path: Path, in_b: str, seconds: float, says: str, resumes: bool
+) -> None:
+    program = GOES_ON.format(in_b=in_b, seconds=seconds, resumes=resumes)
+    command = [sys.executable, "-c", program, str(tmp_path / "run.json")]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert first.returncode == (-signal.SIGABRT if "abort" in in_b else session_module.RESUME)
+    second = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert any(says in failure for failure in content["failures"])
+    assert list(content["stages"]) == ["items", "after"]
+    assert content["counts"]["after"] == 1
+    if "abort" not in in_b:  # nothing was saved after the stage began
+        finished = {"lost": 2, "hung": 1}["lost" if "RuntimeError" in in_b else "hung"]
+        assert content["counts"]["items"] == finished + (1 if resumes else 0)
+
+
+def test_the_program_is_started_again_as_often_as_it_asks(tmp_path: Path) -> None:
+    """In a copy, with a Python that only writes down how it is called."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    shutil.copy(ROOT / "tools" / "gpu_check", tools)
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in -c) echo 9.0 ;; tools/gpu_check.py) echo "$4 $5" >>calls\n'
+        "[ $(wc -l <calls) -gt 2 ] || exit 75; exit 1;; esac\n"
+    )
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python)}
+    run = subprocess.run([tools / "gpu_check", "--no-bench"], env=environment)
+    assert run.returncode == 1
+    lines = (tmp_path / "calls").read_text().splitlines()
+    assert [line.strip() for line in lines] == [
+        "--no-bench",
+        "--resume --no-bench",
+        "--resume --no-bench",
+    ]
 
 
 def test_stages_without_time_are_named_in_the_results(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def bench_stage(
     def run(session: Session, deadline: Deadline) -> None:
         bench(session.report, session.rows, deadline, machine, layers, dtype, order)
 
-    return Stage(f"benchmark {order} {dtype}", seconds, run)
+    return Stage(f"benchmark {order} {dtype}", seconds, run, resumes=True)
 
 
 def variants_stage(seconds: float, machine: Machine, layers: Sequence[Layer], dtype: str) -> Stage:
@@ -122,7 +122,7 @@ def run_tests(session: Session, deadline: Deadline) -> None:
 def stages(machine: Machine, layers: Sequence[Layer], checks: bool, timings: bool) -> list[Stage]:
     """All of them, the most important first."""
     is_checked = (
-        Stage("parity", 120, check_parity),
+        Stage("parity", 120, check_parity, resumes=True),
         Stage("determinism", 45, check_determinism),
         Stage("transforms", 60, check_transforms),
     )
@@ -134,9 +134,13 @@ def stages(machine: Machine, layers: Sequence[Layer], checks: bool, timings: boo
     if timings:
         found += [copy_stage(15, machine), *timed[:1]]
     if checks:
-        found += [sanitizer_stage(60, "memcheck"), Stage("tests", 90, run_tests)]
+        found.append(sanitizer_stage(60, "memcheck"))
     if timings:
-        found += timed[1:]
+        found += timed[1 : len(DTYPES) + 1]  # the rest of NHWC, and NCHW float32
+    if checks:
+        found.append(Stage("tests", 90, run_tests))
+    if timings:
+        found += timed[len(DTYPES) + 1 :]
     if checks:
         found.append(sanitizer_stage(45, "racecheck"))
     if timings:
@@ -187,6 +191,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--layers", help="which are timed, by number from 0: 0,2,5")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of the whole")
     parser.add_argument("--started", type=float, help="when the build began, in seconds since 1970")
+    parser.add_argument("--resume", action="store_true", help="goes on with what a run has left")
     parser.add_argument("--save-bits", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--short-parity", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -220,9 +225,13 @@ def main() -> None:
         layers = tuple(layers[int(number)] for number in options.layers.split(","))
     used = time.time() - options.started if options.started else 0.0
     session = Session(options.device, options.output, about(options.device), layers)
-    print(", ".join(f"{name} {value}" for name, value in session.about.items()))
-    if used:
-        print(f"built in {used:.0f} s")
+    if options.resume:
+        session.resume()
+        print(f"\n== going on in process {session.processes}", flush=True)
+    else:
+        print(", ".join(f"{name} {value}" for name, value in session.about.items()))
+        if used:
+            print(f"built in {used:.0f} s")
     chosen = stages(machine, layers, not options.no_check, not options.no_bench)
     run_stages(session, chosen, Deadline(max(0.0, options.seconds - used)))
     print()

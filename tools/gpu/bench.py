@@ -11,7 +11,7 @@ from torch import Tensor
 from gpu.layers import DTYPES, PASSES, Layer, Row
 from gpu.peers import FORMATS, Peer, torch_call, torch_weight
 from gpu.problems import OPS
-from gpu.session import Deadline, Report
+from gpu.session import Deadline, GpuLostError, Report, works
 from gpu.tables import layer_line
 from gpu.timing import Call, Machine, Timer, race
 
@@ -66,7 +66,7 @@ def copy_timers(nbytes: int, machine: Machine) -> dict[str, Timer]:
     count = machine.buffers(2 * side)
 
     def empty(size: int) -> Tensor:
-        return torch.zeros(size // 4, device=machine.device)
+        return torch.randn(size // 4, device=machine.device)  # zeros would take less power
 
     pairs = [(empty(side), empty(side)) for _ in range(count)]
     halves = []
@@ -132,7 +132,12 @@ class Bench:
                 )
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError:
+            except RuntimeError as error:
+                if not works(self.machine.device):
+                    raise
+                print(
+                    f"   {peer.name} {list(mask)}: {str(error).splitlines()[0][:200]}", flush=True
+                )
                 return None
 
 
@@ -206,18 +211,21 @@ def bench(
     peers: Sequence[Peer] = FORMATS,
 ) -> None:
     """Adds the rows of layers, one after the other, and prints a line for each."""
-    for layer in layers:
-        name = f"{order} {dtype} {layer.full_name}"
+    title = f"benchmark {order} {dtype} {' '.join(peer.name for peer in peers)}"
+    for layer in report.remaining(title, layers):
+        name = report.running = f"benchmark: {order} {dtype} {layer.full_name}"
         if deadline.over:
-            report.leave_out(f"benchmark: {name}: no time")
+            report.leave_out(f"{name}: no time")
             continue
         try:
             found = bench_layer(layer, dtype, order, machine, peers)
         except torch.OutOfMemoryError:
-            report.leave_out(f"benchmark: {name}: not enough memory")
+            report.leave_out(f"{name}: not enough memory")
             continue
         except RuntimeError as error:
-            report.failures.append(f"benchmark: {name}: {error}")
+            report.failures.append(f"{name}: {error}")
+            if not works(machine.device):
+                raise GpuLostError(name) from error
             continue
         rows += found
         print(layer_line(layer, found, rows), flush=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import math
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -32,7 +34,8 @@ from tfcompat_dw.arguments import DTYPES
 def poison(device: str) -> None:
     """What the allocator of a GPU hands out next, of small and of large blocks, is full of NaN."""
     if device == "cuda":
-        blocks = [64 << 20, *[1 << 17] * 64]
+        torch.cuda.empty_cache()
+        blocks = [64 << 20, *[1 << 17] * 64, *[1 << 14] * 64, *[1 << 11] * 64, *[1 << 7] * 64]
         # every bit set: a NaN in every dtype
         _ = [torch.full((size,), -1, dtype=torch.int32, device=device) for size in blocks]
 
@@ -58,9 +61,10 @@ def check_parity(
     """Every kernel against the float64 reference, which the CPU kernels have to equal."""
     generator = torch.Generator().manual_seed(1)
     cases = list(shapes()) if chosen is None else chosen
-    for done, shape in enumerate(cases):
+    for shape in report.remaining("parity", cases):
         if deadline.over:
-            report.leave_out(f"parity: the last {len(cases) - done} of {len(cases)} shapes")
+            left = len(cases) - report.progress["parity"] + 1
+            report.leave_out(f"parity: the last {left} of {len(cases)} shapes")
             return
         tensors = exact(shape, generator)
         expected = reference_results(tensors, shape)
@@ -69,15 +73,19 @@ def check_parity(
         report.case("CPU kernels", str(shape), wrong)
         for dtype in DTYPES:
             own = [tensor.to(device, dtype) for tensor in tensors]
-            poison(device)
-            wrong = differences(results(own, shape), expected)
-            poison(device)
-            wrong += differences(
-                single_gradients(own, shape),
-                expected[1:3],
-                ("input grad alone", "filter grad alone"),
-            )
-            report.case("parity", f"{dtype} {shape}", wrong)
+            compare = functools.partial(compare_poisoned, own, shape, expected, device)
+            report.attempt("parity", f"{dtype} {shape}", device, compare)
+
+
+def compare_poisoned(
+    own: Sequence[Tensor], shape: Shape, expected: Sequence[Tensor], device: str
+) -> list[str]:
+    """What differs of all results, and of the gradients one by one."""
+    poison(device)
+    wrong = differences(results(own, shape), expected)
+    poison(device)
+    single = single_gradients(own, shape)
+    return wrong + differences(single, expected[1:3], ("input grad alone", "filter grad alone"))
 
 
 def check_views(report: Report, device: str) -> None:
@@ -88,25 +96,51 @@ def check_views(report: Report, device: str) -> None:
         tensors = exact(shape, generator)
         expected = reference_results(tensors, shape)
         own = [tensor.to(device, dtype) for tensor in tensors]
-        for offset in (1, 3):
-            views = []
-            for tensor in own:
-                room = torch.full((tensor.numel() + 8,), math.nan, dtype=dtype, device=device)
-                view = room[offset : offset + tensor.numel()].view(tensor.shape)
-                views.append(view.copy_(tensor))
-            wrong = differences(results(views, shape), expected)
-            report.case("views", f"{dtype} offset {offset}", wrong)
-        strided = [torch.stack([tensor, tensor], -1)[..., 0] for tensor in own]
-        wrong = differences(results(strided, shape), expected)
-        report.case("views", f"{dtype} every other", wrong)
-        nchw = Shape(2, 13, 12, 16, (3, 3), channels_last=False)
-        x, f, b, grad = own
-        got = results([x.permute(0, 3, 1, 2), f, b, grad.permute(0, 3, 1, 2)], nchw)
-        in_order = got[0].is_contiguous(memory_format=torch.channels_last)
-        got[:2] = [tensor.permute(0, 2, 3, 1) for tensor in got[:2]]
-        wrong = differences(got, expected)
-        wrong += [] if in_order else ["result not in channels_last order"]
-        report.case("views", f"{dtype} channels_last memory", wrong)
+        for name, check in VIEWS.items():
+            compare = functools.partial(check, own, shape, expected)
+            report.attempt("views", f"{dtype} {name}", device, compare)
+
+
+Operands = list[Tensor]
+View = Callable[[Operands, Shape, Sequence[Tensor]], list[str]]
+
+
+def at_offset(offset: int) -> View:
+    """Each operand begins some elements after an aligned address, among NaN."""
+
+    def compare(own: Operands, shape: Shape, expected: Sequence[Tensor]) -> list[str]:
+        views = []
+        for tensor in own:
+            room = tensor.new_full((tensor.numel() + 8,), math.nan)
+            view = room[offset : offset + tensor.numel()].view(tensor.shape)
+            views.append(view.copy_(tensor))
+        return differences(results(views, shape), expected)
+
+    return compare
+
+
+def every_other(own: Operands, shape: Shape, expected: Sequence[Tensor]) -> list[str]:
+    """Elements with others between them."""
+    strided = [torch.stack([tensor, tensor], -1)[..., 0] for tensor in own]
+    return differences(results(strided, shape), expected)
+
+
+def in_channels_last_memory(own: Operands, shape: Shape, expected: Sequence[Tensor]) -> list[str]:
+    """NCHW by name, NHWC in memory, and so are the results."""
+    x, f, b, grad = own
+    nchw = dataclasses.replace(shape, channels_last=False)
+    got = results([x.permute(0, 3, 1, 2), f, b, grad.permute(0, 3, 1, 2)], nchw)
+    in_order = got[0].is_contiguous(memory_format=torch.channels_last)
+    got[:2] = [tensor.permute(0, 2, 3, 1) for tensor in got[:2]]
+    return differences(got, expected) + ([] if in_order else ["result not in channels_last order"])
+
+
+VIEWS: dict[str, View] = {
+    "offset 1": at_offset(1),
+    "offset 3": at_offset(3),
+    "every other": every_other,
+    "channels_last memory": in_channels_last_memory,
+}
 
 
 # ---- the same bits -------------------------------------------------------------------------------
@@ -132,15 +166,21 @@ def check_determinism(
             report.leave_out(f"determinism: {shape}: no time")
             continue
         for dtype in DTYPES:
-            operands = noise(shape, dtype, device)
-            first = everything(operands, shape)
-            wrong = []
-            for run in range(2, RUNS + 1):
-                poison(device)
-                disturb(device)
-                if not all(map(same_bits, first, everything(operands, shape))):
-                    wrong.append(f"run {run} gave other bits")
-            report.case("determinism", f"{dtype} {shape}", wrong)
+            compare = functools.partial(runs_that_differ, shape, dtype, device)
+            report.attempt("determinism", f"{dtype} {shape}", device, compare)
+
+
+def runs_that_differ(shape: Shape, dtype: torch.dtype, device: str) -> list[str]:
+    """From the first."""
+    operands = noise(shape, dtype, device)
+    first = everything(operands, shape)
+    wrong = []
+    for run in range(2, RUNS + 1):
+        poison(device)
+        disturb(device)
+        if not all(map(same_bits, first, everything(operands, shape))):
+            wrong.append(f"run {run} gave other bits")
+    return wrong
 
 
 def disturb(device: str) -> None:

@@ -46,14 +46,15 @@ FORMATS = (Peer("torch nchw", False), Peer("torch nhwc", True))
 
 
 def variants() -> list[Peer]:
-    """The kernels that PyTorch can be told to take: those that this release knows of."""
+    """The kernels that PyTorch can be told to take: those that this release knows of.
+
+    Not ``cudnn.benchmark``: it takes what a call without it has once chosen for the same problem.
+    """
     can_choose = hasattr(torch.backends.cudnn, "depthwise_kernel")
     native = (("depthwise_kernel", "native"),) if can_choose else (("enabled", False),)
     peers = [
         Peer("nchw native", False, native),
         Peer("nhwc without cuDNN", True, (("enabled", False),)),
-        Peer("nchw cudnn.benchmark", False, (("benchmark", True),)),
-        Peer("nhwc cudnn.benchmark", True, (("benchmark", True),)),
     ]
     if can_choose:
         peers.insert(1, Peer("nchw cuDNN", False, (("depthwise_kernel", "cudnn"),)))

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from gpu.layers import Layer, Row
 from gpu.targets import verdicts
+
+Item = TypeVar("Item")
+
+
+class GpuLostError(Exception):
+    """Nothing works on the GPU any more: the run has to go on in a new process."""
 
 
 class Deadline:
@@ -44,6 +52,29 @@ class Report:
         self.counts: dict[str, int] = {}
         self.failures: list[str] = []
         self.left_out: list[str] = []
+        self.progress: dict[str, int] = {}
+        """How many items of a list have been begun, by its name."""
+        self.running = ""
+        """What is being done, in words."""
+
+    def remaining(self, name: str, items: Sequence[Item]) -> Iterator[Item]:
+        """Those that no process of this run has begun."""
+        for i in range(self.progress.get(name, 0), len(items)):
+            self.progress[name] = i + 1
+            yield items[i]
+
+    def attempt(
+        self, group: str, name: str, device: str, check: Callable[[], Sequence[str]]
+    ) -> None:
+        """A case that says itself what is wrong, by an exception, too."""
+        self.running = f"{group}: {name}"
+        try:
+            wrong = check()
+        except Exception as error:
+            wrong = [f"{type(error).__name__}: {error}"]
+        self.case(group, name, wrong)
+        if wrong and not works(device):
+            raise GpuLostError(self.running)
 
     def case(self, group: str, name: str, wrong: Sequence[str]) -> None:
         """One case; ``wrong`` says what is wrong with it."""
@@ -55,6 +86,16 @@ class Report:
         """What was not done, and why."""
         self.left_out.append(text)
         print("  LEFT OUT", text, flush=True)
+
+
+def works(device: str) -> bool:
+    """Whether the GPU still answers: an address that is out of bounds is the end of a process."""
+    try:
+        if device == "cuda":
+            torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
 
 
 @dataclass
@@ -70,6 +111,9 @@ class Session:
     rows: list[Row] = field(default_factory=list)
     variants: list[Row] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
+    begun: str = ""
+    """The stage that a process is in, when it dies."""
+    processes: int = 1
 
     def content(self) -> dict[str, Any]:
         """All that is known so far."""
@@ -81,6 +125,9 @@ class Session:
             "failures": self.report.failures,
             "left_out": self.report.left_out,
             "stages": self.stages,
+            "begun": self.begun,
+            "processes": self.processes,
+            "progress": self.report.progress,
             "layers": self.layers,
             "verdicts": [str(verdict) for verdict in judged],
             "rows": self.rows,
@@ -95,6 +142,23 @@ class Session:
         unfinished.write_text(json.dumps(content, indent=1) + "\n")
         unfinished.replace(self.output)
 
+    def resume(self) -> None:
+        """Takes over what the processes before this one have left."""
+        content = json.loads(self.output.read_text())
+        own = self.content()
+        self.about |= {name: value for name, value in content.items() if name not in own}
+        self.report.counts = content["counts"]
+        self.report.failures = content["failures"]
+        self.report.left_out = content["left_out"]
+        self.report.progress = content["progress"]
+        self.rows = content["rows"]
+        self.variants = content["variants"]
+        self.stages = content["stages"]
+        self.processes = content["processes"] + 1
+        if content["begun"]:
+            self.report.failures.append(f"{content['begun']}: the process died")
+            self.stages[content["begun"]] = 0.0
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -103,26 +167,40 @@ class Stage:
     name: str
     seconds: float
     run: Callable[[Session, Deadline], None]
+    resumes: bool = False
+    """Whether a new process goes on within it (``Report.remaining``)."""
 
 
 SHORTEST = 2.0  # seconds: with less, a stage is not begun
 GRACE = 20.0  # seconds that a stage's last step may take beyond its end before the process ends
+RESUME = 75
+"""Exit status: go on with ``--resume``, in a process that has the GPU anew."""
+MOST_PROCESSES = 8
 
 
 def run_stages(session: Session, stages: Sequence[Stage], whole: Deadline) -> None:
     """One after the other, each within its own time and what is left of the whole."""
     session.save()
     for stage in stages:
+        if stage.name in session.stages:
+            continue
         if whole.left < SHORTEST:
             session.report.leave_out(f"{stage.name}: the time is up")
             continue
         seconds = min(stage.seconds, whole.left)
         print(f"\n== {stage.name} (at most {seconds:.0f} s)", flush=True)
-        faulthandler.dump_traceback_later(seconds + GRACE, exit=True)  # a kernel that never ends
+        session.begun = stage.name
+        session.save()
+        faulthandler.dump_traceback_later(seconds + 2 * GRACE, exit=True)  # what holds Python, too
+        watch = threading.Timer(seconds + GRACE, _hung, [session, stage])
+        watch.daemon = True
+        watch.start()
         try:
             _run_stage(session, stage, whole)
         finally:
+            watch.cancel()
             faulthandler.cancel_dump_traceback_later()
+        session.begun = ""
         session.save()
     session.save()
 
@@ -138,5 +216,23 @@ def _run_stage(session: Session, stage: Stage, whole: Deadline) -> None:
         words = f"{type(error).__name__}: {error}"
         session.report.failures.append(f"{stage.name} stopped: {words}")
         print("  WRONG", words[:400], flush=True)
+        if isinstance(error, GpuLostError) or not works(session.device):
+            _go_on_anew(session, stage, time.monotonic() - start)
     session.stages[stage.name] = round(time.monotonic() - start, 1)
     print(f"   {session.stages[stage.name]:.0f} s", flush=True)
+
+
+def _hung(session: Session, stage: Stage) -> None:
+    """A kernel that never ends, or a step that takes too long."""
+    session.report.failures.append(f"{stage.name} did not end, in {session.report.running}")
+    print(f"  WRONG did not end, in {session.report.running}", flush=True)
+    _go_on_anew(session, stage, stage.seconds + GRACE)
+
+
+def _go_on_anew(session: Session, stage: Stage, seconds: float) -> None:
+    """Ends the process at once: what waits for the GPU would wait for ever."""
+    if not stage.resumes or session.processes >= MOST_PROCESSES:
+        session.stages[stage.name] = round(seconds, 1)
+    session.begun = ""
+    session.save()
+    os._exit(RESUME)

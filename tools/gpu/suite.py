@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -38,4 +39,5 @@ def run_suite(report: Report, deadline: Deadline) -> None:
         return
     files = [str(ROOT / file) for file in FILES]
     command = [sys.executable, "-m", "pytest", *OPTIONS, *files]
-    record(report, run_within(command, deadline.left, PYTHONPATH=str(ROOT)))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    record(report, run_within(command, deadline.left, PYTHONPATH=path))
