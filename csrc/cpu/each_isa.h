@@ -1,11 +1,11 @@
-// Compiles the file named by DW_KERNEL_FILE once per instruction set, each time in a namespace of
-// its own. What it includes under the wider sets must be ours and inline only there: an inline
-// function of std or torch compiled here could be the copy that a machine without AVX-512 runs.
+// Compiles the file named by DW_KERNEL_FILE for instruction sets, each in a namespace of its own.
+// What it includes under the wider sets must be ours and inline only there: an inline function of
+// std or torch compiled here could be the copy that a machine without AVX-512 runs.
 //
-// DW_SETS: the sets to compile, 1 (baseline) + 2 (avx2) + 4 (avx512) + 8 (avx512bf16). All of them,
-// unless the objects of a build that is long share them out.
+// DW_SETS: which, 1 (baseline) + 2 (avx2) + 4 (avx512) + 8 (avx512bf16). Each has an object of its
+// own (gather_avx2.cpp and the like): they compile side by side.
 #ifndef DW_SETS
-#define DW_SETS 15
+#define DW_SETS 1
 #endif
 
 #include <cstdint>
