@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -107,6 +108,20 @@ def test_port_writes_what_is_asked_for_and_prints_where(tmp_path: Path) -> None:
     assert found.exit_code == 0
     assert found.stdout.split() == [str(tmp_path / "emotion_model.safetensors")]
     assert [path.name for path in tmp_path.iterdir()] == ["emotion_model.safetensors"]
+
+
+def test_without_onnxscript_all_but_onnx_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    hidden = lambda name: None if name == "onnxscript" else real(name)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", hidden)
+    write_dense_chain(tmp_path / "net.keras", ["a"])
+    found = run("port", tmp_path / "net.keras", "-o", tmp_path / "out")
+    assert found.exit_code == 0
+    assert "no ONNX: pip install 'tfcompat_dw[onnx]'" in found.stderr
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["net.pt2", "net.py", "net.safetensors"]
 
 
 def test_a_name_that_is_no_modules_becomes_one(tmp_path: Path) -> None:

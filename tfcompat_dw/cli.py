@@ -6,6 +6,7 @@ not be read, ported or run, 2 the command line is wrong, 3 ``compare`` found tha
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import sys
@@ -280,7 +281,7 @@ def port(
         typer.Option(
             help="What to write; give it several times. safetensors: the weights; py: the network "
             "as a Python module that loads them; pt2: torch.export's program, any batch; onnx.",
-            show_default="all",
+            show_default="all; onnx where onnxscript is installed",
         ),
     ] = None,
     data_format: Annotated[
@@ -302,10 +303,18 @@ def port(
         count = sum(parameter.numel() for parameter in model.parameters())
         talk.print(f"{escape(file.name)}: {len(list(model.children()))} layers, {count:,} weights")
         folder = output or file.parent
-        for kind in write or list(Output):
+        for kind in write or without_missing(list(Output)):
             with talk.status(f"Writing {kind.value}"):
                 path = write_port(model, folder / _stem(file), kind.value)
             out.print(str(path), soft_wrap=True)
+
+
+def without_missing(kinds: list[Output]) -> list[Output]:
+    """Nobody has asked for ONNX: it is left out, and said to be, where it cannot be written."""
+    if importlib.util.find_spec("onnxscript") is not None:
+        return kinds
+    talk.print("no ONNX: pip install 'tfcompat_dw\\[onnx]'")
+    return [kind for kind in kinds if kind is not Output.onnx]
 
 
 def _stem(file: Path) -> str:

@@ -35,6 +35,9 @@ gives in eager mode (the flop counter: to 2 flops per multiply-add of each pass)
 PyTorch {version}. `python tools/transform_table.py` writes this page from
 `tests/transform_rows.py`; the test suite checks our column.
 
+Exporting for any size, tell `torch.export` the least one that leaves more than one row and column
+behind all strides, `Dim("h", min=8)`: it takes a size of 1 for a case of its own.
+
 {table}
 
 "wrong" is the worst: a result, and no error. What the other two columns say where they are not

@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parent / "checkpoint"))
 
 import flat_tables as flat  # noqa: E402
 from graph_dice import random_graph  # noqa: E402
-from graph_lies import FOUR, const, graph, holder, node  # noqa: E402
+from graph_lies import FOUR, TEXT, beside, const, graph, holder, node, restoring  # noqa: E402
 from tf_tables import INT32, bundle_entry, write_bundle  # noqa: E402
 
 from tfcompat_dw import port_model  # noqa: E402
@@ -39,6 +39,18 @@ def test_graphs_of_random_nodes_are_ported_or_refused(count: int, tmp_path: Path
         else:
             ends["ported"] += 1
     assert min(ends[end] for end in ("CheckpointError", "PortError", "ported")) > 0
+
+
+def test_a_graph_of_variables_and_a_saver_is_no_network(tmp_path: Path) -> None:
+    """Its only placeholder is the Saver's file name, which would be taken for input and output."""
+    nodes = [made for made in restoring() if made["name"] not in (b"x", b"y", b"file")]
+    text = {"dtype": {"type": TEXT}, "shape": {"shape": {}}}
+    nodes += [const("name", type=TEXT, string_val=[b"model"])]
+    nodes += [node("file", "PlaceholderWithDefault", "name", **text)]
+    nodes += [node("saved", "Identity", "file", T={"type": TEXT})]
+    write = beside(nodes)
+    with pytest.raises(PortError, match="nothing but variables and what saves them"):
+        port_model(write(tmp_path))
 
 
 def test_2000_negations_in_a_row_are_no_matter_of_recursion(tmp_path: Path) -> None:

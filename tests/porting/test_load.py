@@ -251,6 +251,19 @@ def test_two_weights_of_one_shape_do_not_share_a_variable():
     assert report.left_over == ["x/kernel"]
 
 
+def test_what_a_map_says_of_nothing_is_told():
+    names = {"first": "a", "seconds": "b", "second": "c"}
+    report = load_tf_weights(linear_pair(), variables("a", "b"), names, strict=False)
+    assert report.name_map == [
+        "no variable 'c' for second.weight",
+        "no variable 'c' for second.bias",
+        "'seconds' is no weight or module",
+    ]
+    assert "  name map: 'seconds' is no weight or module" in str(report)
+    names = {"first": "a", "second": "b"}
+    assert load_tf_weights(linear_pair(), variables("a", "b"), names).name_map == []
+
+
 def test_with_a_map_shapes_alone_never_match():
     report = load_tf_weights(linear_pair(), variables("a", "b"), {"first": "a"}, strict=False)
     assert set(report.matched) == {"first.weight", "first.bias"}

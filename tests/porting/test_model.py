@@ -283,6 +283,38 @@ def test_a_builder_can_be_given_for_a_class_of_ones_own(custom):
         assert np.array_equal(model(torch.from_numpy(arrays["x"])), arrays["y"])
 
 
+def test_a_builder_sees_shapes_and_its_module_has_to_name_the_variables(custom):
+    shapes = []
+
+    def remember(spec):
+        shapes.append(list(spec.weights.values()))
+        return Doubled(spec)
+
+    port_model(custom / "custom.keras", layers={"Doubled": remember})
+    assert shapes == [[(2,)], [(2,)]]
+    with pytest.raises(PortError, match=r"a Dropout, has no tf_weights\(\), which has to return"):
+        port_model(custom / "custom.keras", layers={"Doubled": lambda spec: nn.Dropout()})
+
+
+def test_what_is_no_image_of_the_network_is_refused_in_the_callers_terms(custom):
+    model = port_model(custom / "custom.keras", layers={"Doubled": Doubled})
+    name = model.inputs[0].name
+    for shape in ((1, 2, 5, 5), (5, 5, 2)):
+        expected = rf"{name}' must be \[n, 5, 5, 2\], with channels last; got \[{shape[0]}, "
+        with pytest.raises(ValueError, match=expected):
+            model(torch.zeros(shape))
+    with pytest.raises(TypeError, match=r"must be a tensor; got <class 'numpy\.ndarray'>"):
+        model(np.zeros((1, 5, 5, 2), "f4"))
+    model = port_model(
+        custom / "custom.keras", data_format="channels_first", layers={"Doubled": Doubled}
+    )
+    with pytest.raises(
+        ValueError, match=r"\[n, 2, 5, 5\], with channels first; got \[1, 5, 5, 2\]"
+    ):
+        model(torch.zeros(1, 5, 5, 2))
+    assert model(torch.zeros(1, 2, 5, 5)).shape == (1, 2, 5, 5)
+
+
 def test_python_in_a_file_is_not_run_and_a_long_list_is_cut(custom):
     with pytest.raises(PortError) as caught:
         port_model(custom / "lambdas.h5")

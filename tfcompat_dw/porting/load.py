@@ -59,6 +59,7 @@ class LoadReport:
         wrong_shapes: pairs whose shapes differ.
         left_over: variables that no weight took.
         optimizer: variables of an optimizer, steps and counters among those left over.
+        name_map: what the name map says of weights or variables that there are not.
         ema: whether moving averages were taken where there are any; None if there are none.
     """
 
@@ -69,6 +70,7 @@ class LoadReport:
     wrong_shapes: list[WrongShape] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
     optimizer: list[str] = field(default_factory=list)
+    name_map: list[str] = field(default_factory=list)
     ema: bool | None = None
 
     @property
@@ -88,6 +90,7 @@ class LoadReport:
         for weight, variable in self.matched.items():
             note = "" if self.by.get(weight) == "name" else f"  (by {self.by.get(weight)})"
             lines.append(f"  {weight:{width}}  <- {variable}{note}")
+        lines += [f"  name map: {problem}" for problem in self.name_map]
         lines += [f"  missing: {weight}" for weight in self.missing]
         lines += [
             f"  ambiguous: {weight}: {', '.join(names[:4])}{', ...' * (len(names) > 4)}"
@@ -157,6 +160,7 @@ def load_tf_weights(
         raise ValueError(f"{type(module).__name__} has no weights to load")
     match = _Match(weights, variables, _Mapper(name_map))
     report = match.report(use_ema=ema)
+    report.name_map = match.name_map
     if strict and not report.complete:
         raise ValueError(f"not every weight was found (strict=False loads the others): {report}")
     for weight, key in match.loads(report):
@@ -414,7 +418,13 @@ class _Mapper:
         if isinstance(name_map, str):
             raise TypeError("name_map must be a dict, a function or pairs of expressions; got text")
         self._is_pairs = isinstance(name_map, Sequence)
+        self._used: set[str] = set()
         self.is_given = name_map is not None
+
+    def unused(self) -> list[str]:
+        """Names in a dict that no weight has asked for."""
+        names = self._map if isinstance(self._map, Mapping) else {}
+        return [f"{name!r} is no weight or module" for name in names if name not in self._used]
 
     def name_of(self, weight: _Weight) -> str | None:
         """TF's name of a weight, or of its scope; None if nothing is said."""
@@ -435,12 +445,14 @@ class _Mapper:
     def _looked_up(self, weight: _Weight) -> str | None:
         names = cast("Mapping[str, str]", self._map)
         if weight.name in names:
+            self._used.add(weight.name)
             return names[weight.name]
         separator = "/" if "/" in weight.scope else "."
         parts = weight.scope.split(separator)
         for length in range(len(parts), 0, -1):
             above = separator.join(parts[:length])
             if above in names:
+                self._used.add(above)
                 return "/".join([names[above], *parts[length:]])
         return None
 
@@ -455,6 +467,7 @@ class _Match:
         self.weights, self.variables = weights, variables
         self.found: dict[str, tuple[_Weight, _Variable, str]] = {}
         self.ambiguous: dict[str, list[str]] = {}
+        self.name_map: list[str] = []
         self._by_name = {variable.name: variable for variable in variables}
         self._mapped(mapper)
         self._by(self._same_names, "name")
@@ -470,6 +483,9 @@ class _Match:
             variable = None if name is None else self._named(name, weight)
             if variable is not None:
                 self.found[weight.name] = (weight, variable, "name map")
+            elif name is not None:
+                self.name_map.append(f"no variable {name!r} for {weight.name}")
+        self.name_map += mapper.unused()
 
     def _named(self, name: str, weight: _Weight) -> _Variable | None:
         """A variable of this name, or the one for this weight in a scope of this name."""

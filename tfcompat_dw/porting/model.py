@@ -201,9 +201,12 @@ class PortedModel(nn.Module):
     def _prepared(self, about: ModelInput, value: Any) -> Any:
         """Channels last, and integers as numbers where the network computes with numbers."""
         if not isinstance(value, Tensor):
+            if hasattr(value, "__array__"):
+                raise TypeError(f"input {about.name!r} must be a tensor; got {type(value)}")
             return value
         if self.data_format == "channels_first":
             value = channels_last(value)
+        _check_image(about, value, self.data_format)
         return as_float(value, self) if about.dtype.startswith(("float", "bfloat")) else value
 
     def _run(self, values: list[Any], record: Record | None) -> Any:
@@ -362,6 +365,29 @@ def as_float(value: Tensor, module: nn.Module) -> Tensor:
     """Numbers of the type in which a module computes, as Keras casts its inputs."""
     dtypes = [one.dtype for one in module.parameters() if one.is_floating_point()]
     return value.to(dtypes[0] if dtypes else torch.get_default_dtype())
+
+
+def _check_image(about: ModelInput, image: Tensor, data_format: DataFormat) -> None:
+    """What is not an image of the network's channels is refused here, in the caller's terms."""
+    shape = about.shape
+    if shape is None or len(shape) not in (4, 5):
+        return
+    channels = shape[-1]
+    if image.dim() == len(shape) and (channels is None or image.shape[-1] == channels):
+        return
+    got = list(image.movedim(-1, 1).shape if _is_first(image, data_format) else image.shape)
+    sizes = ["n", *("?" if size is None else str(size) for size in shape[1:])]
+    if data_format == "channels_first":
+        sizes.insert(1, sizes.pop())
+    raise ValueError(
+        f"input {about.name!r} must be [{', '.join(sizes)}], with {data_format.replace('_', ' ')}; "
+        f"got {got}. data_format of port_model chooses where the channels are"
+    )
+
+
+def _is_first(image: Tensor, data_format: DataFormat) -> bool:
+    """Whether :func:`channels_last` has moved its channels."""
+    return data_format == "channels_first" and 3 <= image.dim() <= 5
 
 
 def channels_last(image: Tensor) -> Tensor:

@@ -157,6 +157,12 @@ def _port(
         model = port_graph(graph, options)
     except PortError as error:
         raise refusal or error from None
+    if not model.steps and checkpoint.path.suffix == ".meta":
+        raise PortError(
+            "its graph has nothing but variables and what saves them; name the result that you "
+            "want by outputs= (--output-node), or build the network as a torch.nn.Module and use "
+            "load_tf_weights"
+        )
     if refusal is not None:
         warnings.warn(
             f"{checkpoint.path}: {refusal}\nThe file's graph of operations was ported instead: the "

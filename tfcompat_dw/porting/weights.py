@@ -395,7 +395,9 @@ def pairs_of(
     module: nn.Module, variables: Sequence[FileVariable]
 ) -> tuple[list[tuple[TfWeight, FileVariable]], list[str]]:
     """Each weight of a built module with its variable, and what does not fit."""
-    weights = list(module.tf_weights()) if isinstance(module, HasTfWeights) else []
+    if not isinstance(module, HasTfWeights):
+        return [], _carries_none(module, (v for v in variables if v.name not in _OPTIONAL))
+    weights = list(module.tf_weights())
     by_name = {one.name: one for one in variables}
     if {weight.name for weight in weights} <= by_name.keys():
         pairs = [(weight, by_name[weight.name]) for weight in weights]
@@ -407,6 +409,15 @@ def pairs_of(
     problems = [f"missing in the file: {', '.join(missing)}"] if missing else []
     names = {weight.name for weight in weights}
     return [], problems + _left_over(one for one in wanted if one.name not in names)
+
+
+def _carries_none(module: nn.Module, wanted: Iterable[FileVariable]) -> list[str]:
+    """A builder's module that cannot take what the file has for it."""
+    return [
+        f"{problem}; its module, a {type(module).__name__}, has no tf_weights(), which has to "
+        f"return a list of tfcompat_dw.porting.TfWeight"
+        for problem in _left_over(wanted)
+    ]
 
 
 def _checked(
