@@ -303,13 +303,13 @@ def port(
         count = sum(parameter.numel() for parameter in model.parameters())
         talk.print(f"{escape(file.name)}: {len(list(model.children()))} layers, {count:,} weights")
         folder = output or file.parent
-        for kind in write or without_missing(list(Output)):
+        for kind in write or all_but_missing(list(Output)):
             with talk.status(f"Writing {kind.value}"):
                 path = write_port(model, folder / _stem(file), kind.value)
             out.print(str(path), soft_wrap=True)
 
 
-def without_missing(kinds: list[Output]) -> list[Output]:
+def all_but_missing(kinds: list[Output]) -> list[Output]:
     """Nobody has asked for ONNX: it is left out, and said to be, where it cannot be written."""
     if importlib.util.find_spec("onnxscript") is not None:
         return kinds

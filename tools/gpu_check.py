@@ -225,6 +225,7 @@ def main() -> None:
         layers = tuple(layers[int(number)] for number in options.layers.split(","))
     used = time.time() - options.started if options.started else 0.0
     session = Session(options.device, options.output, about(options.device), layers)
+    session.started = options.started or 0.0
     if options.resume:
         session.resume()
         print(f"\n== going on in process {session.processes}", flush=True)

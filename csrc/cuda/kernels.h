@@ -149,7 +149,7 @@ inline bool vectors_fit(const Problem& p, int V, const GatherArrays<T>& a) {
          aligned(a.filter, bytes) && aligned(a.destinations, bytes);
 }
 
-// The kernels of strips start with `images` at a time; false where a grid cannot count the blocks.
+// With `images` at a time; false where a grid cannot count the blocks.
 template <class T, int V, int K, int S>
 inline bool start_gather_strips(const GatherPoints& points, int64_t images,
                                 const GatherArrays<T>& a) {
@@ -194,16 +194,12 @@ inline int size_of_parities(const Problem& p) {
 }
 
 template <class T, int V, int K>
-inline bool start_gather_parities(const GatherPoints& points, int64_t images,
+inline void start_gather_parities(const GatherPoints& points, int64_t images,
                                   const GatherArrays<T>& a) {
   const GatherAxis rows = pairs_of(points.rows), cols = pairs_of(points.cols);
   const int64_t channels = points.destination_channels;
-  const auto plan_of = [&](int64_t count) {
-    return plan_strips(rows, cols, count, ceil_div(channels, V), V * sizeof(T), 1);
-  };
-  if (plan_of(images).blocks() > kMostBlocks) return false;
   for_each_launch(points, images, a, [&](int64_t count, const GatherArrays<T>& part) {
-    const TilePlan plan = plan_of(count);
+    const TilePlan plan = plan_strips(rows, cols, count, ceil_div(channels, V), V * sizeof(T), 1);
     const GatherParities g = {parity_axis(points.rows),
                               parity_axis(points.cols),
                               static_cast<int32_t>(rows.destinations),
@@ -213,14 +209,13 @@ inline bool start_gather_parities(const GatherPoints& points, int64_t images,
     launch(gather_parities<T, V, K>, grid_of(plan.blocks()), plan.threads(), 0, a.stream, g,
            part.sources, part.filter, part.destinations);
   });
-  return true;
 }
 
 template <class T, int K>
-inline bool pick_gather_parities(const Problem& p, int64_t images, const GatherArrays<T>& a) {
+inline void pick_gather_parities(const Problem& p, int64_t images, const GatherArrays<T>& a) {
   constexpr int V = kParityChannels<T, K>;
-  return vectors_fit<T>(p, V, a) ? start_gather_parities<T, V, K>(points_of(p, false), images, a)
-                                 : start_gather_parities<T, 1, K>(points_of(p, false), images, a);
+  vectors_fit<T>(p, V, a) ? start_gather_parities<T, V, K>(points_of(p, false), images, a)
+                          : start_gather_parities<T, 1, K>(points_of(p, false), images, a);
 }
 
 // With as many images at a time as 32 bits count; false where they do not count one, or where no
@@ -234,10 +229,9 @@ inline bool gather_by_strips(const Problem& p, bool forward, const GatherArrays<
   const auto strips = [&](auto K, auto S) {
     started = pick_gather_strips<T, K, S>(p, forward, count, a);
   };
-  const auto parities = [&](auto K, auto) { started = pick_gather_parities<T, K>(p, count, a); };
-  const bool compiled = with_size<T>(size_of_strips<T>(p, forward), p.rows.stride == 2, strips) ||
-                        (!forward && with_size<T, 5>(size_of_parities<T>(p), false, parities));
-  return compiled && started;
+  if (with_size<T>(size_of_strips<T>(p, forward), p.rows.stride == 2, strips)) return started;
+  const auto parities = [&](auto K, auto) { pick_gather_parities<T, K>(p, count, a); };
+  return !forward && with_size<T, 5>(size_of_parities<T>(p), false, parities);
 }
 
 template <class T>

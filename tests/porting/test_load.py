@@ -257,9 +257,9 @@ def test_what_a_map_says_of_nothing_is_told():
     assert report.name_map == [
         "no variable 'c' for second.weight",
         "no variable 'c' for second.bias",
-        "'seconds' is no weight or module",
+        "'seconds' was used for no weight",
     ]
-    assert "  name map: 'seconds' is no weight or module" in str(report)
+    assert "  name map: 'seconds' was used for no weight" in str(report)
     names = {"first": "a", "second": "b"}
     assert load_tf_weights(linear_pair(), variables("a", "b"), names).name_map == []
 

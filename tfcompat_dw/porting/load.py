@@ -160,7 +160,6 @@ def load_tf_weights(
         raise ValueError(f"{type(module).__name__} has no weights to load")
     match = _Match(weights, variables, _Mapper(name_map))
     report = match.report(use_ema=ema)
-    report.name_map = match.name_map
     if strict and not report.complete:
         raise ValueError(f"not every weight was found (strict=False loads the others): {report}")
     for weight, key in match.loads(report):
@@ -424,7 +423,7 @@ class _Mapper:
     def unused(self) -> list[str]:
         """Names in a dict that no weight has asked for."""
         names = self._map if isinstance(self._map, Mapping) else {}
-        return [f"{name!r} is no weight or module" for name in names if name not in self._used]
+        return [f"{name!r} was used for no weight" for name in names if name not in self._used]
 
     def name_of(self, weight: _Weight) -> str | None:
         """TF's name of a weight, or of its scope; None if nothing is said."""
@@ -586,6 +585,7 @@ class _Match:
     def report(self, use_ema: bool | str | None) -> LoadReport:
         """What is to be loaded; decides on moving averages."""
         report = LoadReport()
+        report.name_map = self.name_map
         report.ema = self._ema(use_ema)
         for weight in self.weights:
             if weight.name in self.found:

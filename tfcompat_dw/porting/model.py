@@ -141,9 +141,24 @@ class PortedModel(nn.Module):
             **named: inputs by the names of their input layers.
 
         Raises:
-            TypeError: an input is missing or unknown.
+            TypeError: an input is missing, unknown or an array that is no tensor.
+            ValueError: a layer cannot take what came of an image of other channels or another rank
+                than the file says.
         """
-        values = [self._prepared(*pair) for pair in self._in_order(inputs, named)]
+        given = self._in_order(inputs, named)
+        if torch.compiler.is_compiling():
+            return self._outputs_of(given)
+        try:
+            return self._outputs_of(given)
+        except (IndexError, RuntimeError, ValueError) as error:
+            unlike = [_unlike(*pair, self.data_format) for pair in given]
+            found = next((text for text in unlike if text is not None), None)
+            if found is None:
+                raise
+            raise ValueError(f"{found} ({error})") from error
+
+    def _outputs_of(self, given: list[tuple[ModelInput, Any]]) -> Any:
+        values = [self._prepared(*pair) for pair in given]
         return self._map_outputs(self._run(values, None))
 
     def layer_outputs(self, *inputs: Any, **named: Tensor) -> dict[str, Tensor]:
@@ -206,7 +221,6 @@ class PortedModel(nn.Module):
             return value
         if self.data_format == "channels_first":
             value = channels_last(value)
-        _check_image(about, value, self.data_format)
         return as_float(value, self) if about.dtype.startswith(("float", "bfloat")) else value
 
     def _run(self, values: list[Any], record: Record | None) -> Any:
@@ -367,27 +381,22 @@ def as_float(value: Tensor, module: nn.Module) -> Tensor:
     return value.to(dtypes[0] if dtypes else torch.get_default_dtype())
 
 
-def _check_image(about: ModelInput, image: Tensor, data_format: DataFormat) -> None:
-    """What is not an image of the network's channels is refused here, in the caller's terms."""
+def _unlike(about: ModelInput, value: Any, data_format: DataFormat) -> str | None:
+    """How an image differs from what the file says of the input, both in the caller's axes."""
     shape = about.shape
-    if shape is None or len(shape) not in (4, 5):
-        return
-    channels = shape[-1]
-    if image.dim() == len(shape) and (channels is None or image.shape[-1] == channels):
-        return
-    got = list(image.movedim(-1, 1).shape if _is_first(image, data_format) else image.shape)
+    if shape is None or len(shape) not in (4, 5) or not isinstance(value, Tensor):
+        return None
+    axis = 1 if data_format == "channels_first" else -1
+    if value.dim() == len(shape) and shape[-1] in (None, int(value.shape[axis])):
+        return None
     sizes = ["n", *("?" if size is None else str(size) for size in shape[1:])]
     if data_format == "channels_first":
         sizes.insert(1, sizes.pop())
-    raise ValueError(
-        f"input {about.name!r} must be [{', '.join(sizes)}], with {data_format.replace('_', ' ')}; "
-        f"got {got}. data_format of port_model chooses where the channels are"
+    return (
+        f"input {about.name!r} is {list(value.shape)}, and the file says [{', '.join(sizes)}], "
+        f"with {data_format.replace('_', ' ')}; port_model's data_format says where the channels "
+        f"are"
     )
-
-
-def _is_first(image: Tensor, data_format: DataFormat) -> bool:
-    """Whether :func:`channels_last` has moved its channels."""
-    return data_format == "channels_first" and 3 <= image.dim() <= 5
 
 
 def channels_last(image: Tensor) -> Tensor:

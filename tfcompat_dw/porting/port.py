@@ -157,7 +157,7 @@ def _port(
         model = port_graph(graph, options)
     except PortError as error:
         raise refusal or error from None
-    if not model.steps and checkpoint.path.suffix == ".meta":
+    if not model.steps and outputs is None and checkpoint.path.suffix == ".meta":
         raise PortError(
             "its graph has nothing but variables and what saves them; name the result that you "
             "want by outputs= (--output-node), or build the network as a torch.nn.Module and use "

@@ -412,10 +412,10 @@ def pairs_of(
 
 
 def _carries_none(module: nn.Module, wanted: Iterable[FileVariable]) -> list[str]:
-    """A builder's module that cannot take what the file has for it."""
+    """What the file has for a module that says of no variables."""
     return [
-        f"{problem}; its module, a {type(module).__name__}, has no tf_weights(), which has to "
-        f"return a list of tfcompat_dw.porting.TfWeight"
+        f"{problem}; its module, a {type(module).__name__}, has no tf_weights(); that of a builder "
+        f"of yours has to return a list of tfcompat_dw.porting.TfWeight"
         for problem in _left_over(wanted)
     ]
 

@@ -15,6 +15,8 @@ from gpu.session import Deadline, GpuLostError, Report, works
 from gpu.tables import layer_line
 from gpu.timing import Call, Machine, Timer, race
 
+LAYER_SECONDS = 40.0
+"""After which a kernel does not end."""
 PAGE = 4096  # bytes: what copies begin at and are a multiple of
 Pair = tuple[Tensor, Tensor]
 
@@ -65,13 +67,13 @@ def copy_timers(nbytes: int, machine: Machine) -> dict[str, Timer]:
     side = copy_bytes(nbytes)
     count = machine.buffers(2 * side)
 
-    def empty(size: int) -> Tensor:
+    def noise(size: int) -> Tensor:
         return torch.randn(size // 4, device=machine.device)  # zeros would take less power
 
-    pairs = [(empty(side), empty(side)) for _ in range(count)]
+    pairs = [(noise(side), noise(side)) for _ in range(count)]
     halves = []
     for _ in range(count):
-        whole = empty(2 * side + PAGE)
+        whole = noise(2 * side + PAGE)
         halves.append((whole[: side // 4], whole[-(side // 4) :]))
     timers = {}
     for place, chosen in (("", pairs), (", one buffer", halves)):
@@ -135,9 +137,8 @@ class Bench:
             except RuntimeError as error:
                 if not works(self.machine.device):
                     raise
-                print(
-                    f"   {peer.name} {list(mask)}: {str(error).splitlines()[0][:200]}", flush=True
-                )
+                why = (str(error).splitlines() or [type(error).__name__])[0]
+                print(f"   {peer.name} {list(mask)}: {why[:200]}", flush=True)
                 return None
 
 
@@ -213,7 +214,8 @@ def bench(
     """Adds the rows of layers, one after the other, and prints a line for each."""
     title = f"benchmark {order} {dtype} {' '.join(peer.name for peer in peers)}"
     for layer in report.remaining(title, layers):
-        name = report.running = f"benchmark: {order} {dtype} {layer.full_name}"
+        name = f"benchmark: {order} {dtype} {layer.full_name}"
+        report.begin(name, LAYER_SECONDS)
         if deadline.over:
             report.leave_out(f"{name}: no time")
             continue

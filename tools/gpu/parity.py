@@ -30,6 +30,9 @@ from gpu.process import run_within
 from gpu.session import Deadline, Report
 from tfcompat_dw.arguments import DTYPES
 
+CASE_SECONDS = 20.0
+"""After which a kernel does not end."""
+
 
 def poison(device: str) -> None:
     """What the allocator of a GPU hands out next, of small and of large blocks, is full of NaN."""
@@ -74,7 +77,7 @@ def check_parity(
         for dtype in DTYPES:
             own = [tensor.to(device, dtype) for tensor in tensors]
             compare = functools.partial(compare_poisoned, own, shape, expected, device)
-            report.attempt("parity", f"{dtype} {shape}", device, compare)
+            report.attempt("parity", f"{dtype} {shape}", device, compare, CASE_SECONDS)
 
 
 def compare_poisoned(
@@ -90,15 +93,15 @@ def compare_poisoned(
 
 def check_views(report: Report, device: str) -> None:
     """Slices, transposes and odd addresses."""
-    generator = torch.Generator().manual_seed(2)
-    shape = Shape(2, 13, 12, 16, (3, 3))
-    for dtype in DTYPES:
-        tensors = exact(shape, generator)
+    cases = list(itertools.product(DTYPES, VIEWS, (True, False)))
+    for dtype, name, last in report.remaining("views", cases):
+        shape = Shape(2, 13, 12, 16, (3, 3), channels_last=last)
+        tensors = exact(shape, torch.Generator().manual_seed(2))
         expected = reference_results(tensors, shape)
         own = [tensor.to(device, dtype) for tensor in tensors]
-        for name, check in VIEWS.items():
-            compare = functools.partial(check, own, shape, expected)
-            report.attempt("views", f"{dtype} {name}", device, compare)
+        compare = functools.partial(VIEWS[name], own, shape, expected)
+        title = f"{dtype} {name}, {'NHWC' if last else 'NCHW'}"
+        report.attempt("views", title, device, compare, CASE_SECONDS)
 
 
 Operands = list[Tensor]
@@ -125,21 +128,24 @@ def every_other(own: Operands, shape: Shape, expected: Sequence[Tensor]) -> list
     return differences(results(strided, shape), expected)
 
 
-def in_channels_last_memory(own: Operands, shape: Shape, expected: Sequence[Tensor]) -> list[str]:
-    """NCHW by name, NHWC in memory, and so are the results."""
+def in_the_other_order(own: Operands, shape: Shape, expected: Sequence[Tensor]) -> list[str]:
+    """NCHW by name and NHWC in memory, or the other way round, and so are the results."""
+    there, back = (0, 3, 1, 2), (0, 2, 3, 1)
+    if not shape.channels_last:
+        there, back = back, there
     x, f, b, grad = own
-    nchw = dataclasses.replace(shape, channels_last=False)
-    got = results([x.permute(0, 3, 1, 2), f, b, grad.permute(0, 3, 1, 2)], nchw)
-    in_order = got[0].is_contiguous(memory_format=torch.channels_last)
-    got[:2] = [tensor.permute(0, 2, 3, 1) for tensor in got[:2]]
-    return differences(got, expected) + ([] if in_order else ["result not in channels_last order"])
+    other = dataclasses.replace(shape, channels_last=not shape.channels_last)
+    got = results([x.permute(there), f, b, grad.permute(there)], other)
+    got[:2] = [tensor.permute(back) for tensor in got[:2]]
+    in_order = got[0].is_contiguous()
+    return differences(got, expected) + ([] if in_order else ["result not in the input's order"])
 
 
 VIEWS: dict[str, View] = {
     "offset 1": at_offset(1),
     "offset 3": at_offset(3),
     "every other": every_other,
-    "channels_last memory": in_channels_last_memory,
+    "the other order by name": in_the_other_order,
 }
 
 

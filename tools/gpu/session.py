@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import math
 import os
 import threading
 import time
@@ -56,6 +57,13 @@ class Report:
         """How many items of a list have been begun, by its name."""
         self.running = ""
         """What is being done, in words."""
+        self.until = math.inf
+        """When it has to be done, by the monotonic clock."""
+
+    def begin(self, name: str, seconds: float = math.inf) -> None:
+        """Something that takes so long at the most: else a kernel does not end."""
+        self.running = name
+        self.until = time.monotonic() + seconds
 
     def remaining(self, name: str, items: Sequence[Item]) -> Iterator[Item]:
         """Those that no process of this run has begun."""
@@ -64,10 +72,15 @@ class Report:
             yield items[i]
 
     def attempt(
-        self, group: str, name: str, device: str, check: Callable[[], Sequence[str]]
+        self,
+        group: str,
+        name: str,
+        device: str,
+        check: Callable[[], Sequence[str]],
+        seconds: float = math.inf,
     ) -> None:
         """A case that says itself what is wrong, by an exception, too."""
-        self.running = f"{group}: {name}"
+        self.begin(f"{group}: {name}", seconds)
         try:
             wrong = check()
         except Exception as error:
@@ -111,8 +124,12 @@ class Session:
     rows: list[Row] = field(default_factory=list)
     variants: list[Row] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
+    started: float = 0.0
+    """Tells this run from an earlier one, when a process takes over."""
     begun: str = ""
     """The stage that a process is in, when it dies."""
+    used: dict[str, float] = field(default_factory=dict)
+    """Seconds of stages that go on in another process."""
     processes: int = 1
 
     def content(self) -> dict[str, Any]:
@@ -125,7 +142,9 @@ class Session:
             "failures": self.report.failures,
             "left_out": self.report.left_out,
             "stages": self.stages,
+            "started": self.started,
             "begun": self.begun,
+            "used": self.used,
             "processes": self.processes,
             "progress": self.report.progress,
             "layers": self.layers,
@@ -143,8 +162,10 @@ class Session:
         unfinished.replace(self.output)
 
     def resume(self) -> None:
-        """Takes over what the processes before this one have left."""
-        content = json.loads(self.output.read_text())
+        """Takes over what the processes before this one have left, if they have come so far."""
+        content = json.loads(self.output.read_text()) if self.output.exists() else {}
+        if content.get("started") != self.started:
+            return
         own = self.content()
         self.about |= {name: value for name, value in content.items() if name not in own}
         self.report.counts = content["counts"]
@@ -154,6 +175,7 @@ class Session:
         self.rows = content["rows"]
         self.variants = content["variants"]
         self.stages = content["stages"]
+        self.used = content["used"]
         self.processes = content["processes"] + 1
         if content["begun"]:
             self.report.failures.append(f"{content['begun']}: the process died")
@@ -184,32 +206,33 @@ def run_stages(session: Session, stages: Sequence[Stage], whole: Deadline) -> No
     for stage in stages:
         if stage.name in session.stages:
             continue
-        if whole.left < SHORTEST:
+        seconds = min(stage.seconds - session.used.get(stage.name, 0.0), whole.left)
+        if seconds < SHORTEST:
             session.report.leave_out(f"{stage.name}: the time is up")
             continue
-        seconds = min(stage.seconds, whole.left)
         print(f"\n== {stage.name} (at most {seconds:.0f} s)", flush=True)
         session.begun = stage.name
+        session.report.begin(stage.name)
         session.save()
         faulthandler.dump_traceback_later(seconds + 2 * GRACE, exit=True)  # what holds Python, too
-        watch = threading.Timer(seconds + GRACE, _hung, [session, stage])
-        watch.daemon = True
-        watch.start()
+        ended = threading.Event()
+        arguments = (session, stage, seconds, ended)
+        threading.Thread(target=_watch, args=arguments, daemon=True).start()
         try:
-            _run_stage(session, stage, whole)
+            _run_stage(session, stage, whole.within(seconds))
         finally:
-            watch.cancel()
+            ended.set()
             faulthandler.cancel_dump_traceback_later()
         session.begun = ""
         session.save()
     session.save()
 
 
-def _run_stage(session: Session, stage: Stage, whole: Deadline) -> None:
+def _run_stage(session: Session, stage: Stage, deadline: Deadline) -> None:
     """An exception is a failure, and the other stages are still worth their time."""
     start = time.monotonic()
     try:
-        stage.run(session, whole.within(stage.seconds))
+        stage.run(session, deadline)
         if session.device == "cuda":
             torch.cuda.synchronize()
     except Exception as error:
@@ -222,17 +245,27 @@ def _run_stage(session: Session, stage: Stage, whole: Deadline) -> None:
     print(f"   {session.stages[stage.name]:.0f} s", flush=True)
 
 
-def _hung(session: Session, stage: Stage) -> None:
-    """A kernel that never ends, or a step that takes too long."""
-    session.report.failures.append(f"{stage.name} did not end, in {session.report.running}")
-    print(f"  WRONG did not end, in {session.report.running}", flush=True)
-    _go_on_anew(session, stage, stage.seconds + GRACE)
+def _watch(session: Session, stage: Stage, seconds: float, ended: threading.Event) -> None:
+    """Finds a kernel that never ends, or a step that takes too long."""
+    start = time.monotonic()
+    end = start + seconds + GRACE
+    while not ended.wait(0.05):
+        now = time.monotonic()
+        if now < min(end, session.report.until):
+            continue
+        try:
+            session.report.failures.append(f"{stage.name} did not end, in {session.report.running}")
+            print(f"  WRONG did not end, in {session.report.running}", flush=True)
+            _go_on_anew(session, stage, now - start)
+        finally:  # whatever the other thread is doing to what is saved
+            os._exit(RESUME)
 
 
 def _go_on_anew(session: Session, stage: Stage, seconds: float) -> None:
     """Ends the process at once: what waits for the GPU would wait for ever."""
+    session.used[stage.name] = session.used.get(stage.name, 0.0) + seconds
     if not stage.resumes or session.processes >= MOST_PROCESSES:
-        session.stages[stage.name] = round(seconds, 1)
+        session.stages[stage.name] = round(session.used[stage.name], 1)
     session.begun = ""
     session.save()
     os._exit(RESUME)
