@@ -918,16 +918,19 @@ s.run_stages(session, [s.Stage("items", {seconds}, items, {resumes}), s.Stage("a
 """
 
 
-@pytest.mark.parametrize("resumes", [True, False])
+LOST = "s.works = lambda device: False; raise RuntimeError('illegal address')"
+
+
 @pytest.mark.parametrize(
-    ("in_b", "seconds", "says"),
+    ("in_b", "seconds", "says", "resumes"),
     [
-        ("s.works = lambda device: False; raise RuntimeError('illegal address')", 5, "illegal"),
-        ("__import__('time').sleep(60)", 3.0, "items did not end, in items: b"),
-        ("__import__('time').sleep(60); slow", 40.0, "items did not end, in items: b"),
-        ("__import__('os').abort()", 5, "items: the process died"),
+        (LOST, 5, "illegal", True),
+        (LOST, 5, "illegal", False),
+        ("__import__('time').sleep(60)", 3.0, "items did not end, in items: b", True),
+        ("__import__('time').sleep(60); slow", 40.0, "items did not end, in items: b", True),
+        ("__import__('os').abort()", 5, "items: the process died", True),
     ],
-    ids=["lost", "hung stage", "hung case", "crashed"],
+    ids=["lost", "lost, not resumed", "hung stage", "hung case", "crashed"],
 )
 def test_a_run_goes_on_in_a_new_process(
     tmp_path: Path, in_b: str, seconds: float, says: str, resumes: bool
