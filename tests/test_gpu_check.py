@@ -919,37 +919,43 @@ s.run_stages(session, [s.Stage("items", {seconds}, items, {resumes}), s.Stage("a
 
 
 LOST = "s.works = lambda device: False; raise RuntimeError('illegal address')"
+HUNG = "__import__('time').sleep(60)"
+DIED = "__import__('os').abort()"
+DID_NOT_END = "items did not end, in items: b"
 
 
 @pytest.mark.parametrize(
-    ("in_b", "seconds", "says", "resumes"),
+    ("in_b", "seconds", "case_seconds", "resumes", "says", "items"),
     [
-        (LOST, 5, "illegal", True),
-        (LOST, 5, "illegal", False),
-        ("__import__('time').sleep(60)", 3.0, "items did not end, in items: b", True),
-        ("__import__('time').sleep(60); slow", 40.0, "items did not end, in items: b", True),
-        ("__import__('os').abort()", 5, "items: the process died", True),
+        (LOST, 5, 60, True, "illegal", 3),
+        (LOST, 5, 60, False, "illegal", 2),
+        (HUNG, 3, 60, True, DID_NOT_END, 1),  # all of the stage's time is used up
+        (HUNG, 40, 0.3, True, DID_NOT_END, 2),
+        (DIED, 5, 60, True, "items: the process died", 0),  # nothing was saved within the stage
     ],
     ids=["lost", "lost, not resumed", "hung stage", "hung case", "crashed"],
 )
 def test_a_run_goes_on_in_a_new_process(
-    tmp_path: Path, in_b: str, seconds: float, says: str, resumes: bool
+    tmp_path: Path,
+    in_b: str,
+    seconds: float,
+    case_seconds: float,
+    resumes: bool,
+    says: str,
+    items: int,
 ) -> None:
-    case_seconds = 0.3 if "slow" in in_b else 60
     program = GOES_ON.format(in_b=in_b, seconds=seconds, resumes=resumes, case_seconds=case_seconds)
     command = [sys.executable, "-c", program, str(tmp_path / "run.json")]
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert first.returncode == (-signal.SIGABRT if "abort" in in_b else session_module.RESUME)
+    assert first.returncode == (-signal.SIGABRT if in_b is DIED else session_module.RESUME)
     second = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     content = json.loads((tmp_path / "run.json").read_text())
     assert any(says in failure for failure in content["failures"])
     assert content["counts"]["after"] == 1
-    out_of_time = resumes and seconds == 3.0  # the first process has used all of the stage's
+    out_of_time = in_b is HUNG and seconds == 3
     assert list(content["stages"]) == (["after"] if out_of_time else ["items", "after"])
-    if "abort" not in in_b:  # nothing was saved after the stage began
-        finished = {"lost": 2, "hung": 1}["lost" if "RuntimeError" in in_b else "hung"]
-        assert content["counts"]["items"] == finished + (resumes and not out_of_time)
+    assert content["counts"].get("items", 0) == items
 
 
 def test_an_earlier_runs_results_are_not_taken_over(tmp_path: Path) -> None:

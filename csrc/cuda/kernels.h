@@ -99,6 +99,9 @@ inline bool aligned(const void* address, size_t bytes) {
   return reinterpret_cast<uintptr_t>(address) % bytes == 0;
 }
 
+// Whether a plan has blocks, and a grid counts them.
+inline bool can_start(double blocks) { return blocks > 0 && blocks <= kMostBlocks; }
+
 inline void refuse_size() {
   throw std::runtime_error("tfcompat_dw: the sizes of this call exceed what one launch can count");
 }
@@ -158,7 +161,7 @@ inline bool start_gather_strips(const GatherPoints& points, int64_t images,
     return plan_strips(points.rows, points.cols, count, ceil_div(channels, V), V * sizeof(T),
                        kStripCols<V, K>);
   };
-  if (plan_of(images).blocks() > kMostBlocks) return false;
+  if (!can_start(plan_of(images).blocks())) return false;
   for_each_launch(points, images, a, [&](int64_t count, const GatherArrays<T>& part) {
     const TilePlan plan = plan_of(count);
     const GatherStrips g = {strip_axis(points.rows),
@@ -296,9 +299,7 @@ inline bool pick_gather_tiles(const Problem& p, bool forward, const GatherArrays
   GatherTiles many = {}, few = {};
   if (copies <= kManySlots<T>) many = gather_tiles_of<T, kManySlots<T>, S>(p, forward, vectors);
   if (copies <= kFewSlots) few = gather_tiles_of<T, kFewSlots, S>(p, forward, vectors);
-  const auto starts = [](const GatherTiles& g) {
-    return g.plan.blocks > 0 && g.plan.blocks <= kMostBlocks;
-  };
+  const auto starts = [](const GatherTiles& g) { return can_start(g.plan.blocks); };
   if (starts(few) && !(starts(many) && many.plan.cost <= few.plan.cost)) {
     return start_gather_tiles<T, kFewSlots, S>(few, a), true;
   }
@@ -333,7 +334,7 @@ inline bool gather_by_planes(const Problem& p, bool forward, const GatherArrays<
   const GatherPoints points = points_of(p, forward);
   const PlanePlan plan =
       plan_planes<T>(points.rows, points.cols, p.batch, p.channels, p.multiplier);
-  if (plan.blocks == 0 || plan.blocks > kMostBlocks || !steps_in_32_bits(p)) return false;
+  if (!can_start(plan.blocks) || !steps_in_32_bits(p)) return false;
   const unsigned shared = static_cast<unsigned>((plan.source_slab + plan.result_slab) * sizeof(T));
   // threads that share a plane of results
   const int64_t threads = max64(1, kThreads / (plan.planes * (forward ? p.multiplier : 1)));
@@ -444,7 +445,7 @@ inline bool plan_sums_of_channels(const Problem& p, int64_t most, FilterPlans<T>
                   ceil_div(p.lanes(), choice.V), choice.V * static_cast<int32_t>(sizeof(T)),
                   walk_cols(choice.V, choice.K), static_cast<uint32_t>(tap_blocks), most);
   choice.splits = plans.channels.splits;
-  return plans.channels.blocks > 0 && plans.channels.blocks <= kMostBlocks;
+  return can_start(plans.channels.blocks);
 }
 
 template <class T>
@@ -458,7 +459,7 @@ inline bool plan_sums_of_planes(const Problem& p, int64_t most, FilterPlans<T>& 
                                        p.batch, p.channels, p.multiplier, plane_cols(choice.K),
                                        static_cast<uint32_t>(tap_blocks), most);
   choice.splits = plans.planes.splits;
-  return plans.planes.blocks > 0 && plans.planes.blocks <= kMostBlocks;
+  return can_start(plans.planes.blocks);
 }
 
 template <class T>
@@ -640,7 +641,7 @@ inline bool plan_backward_of_channels(const Problem& p, BackwardChoice& choice) 
                   ceil_div(p.channels, choice.V), choice.V * static_cast<int32_t>(sizeof(T)),
                   kBackwardCols, 1, most_splits_of<T>(p, choice.sums));
   choice.splits = choice.channels.splits;
-  return choice.channels.blocks > 0 && choice.channels.blocks <= kMostBlocks;
+  return can_start(choice.channels.blocks);
 }
 
 template <class T>
@@ -652,7 +653,7 @@ inline bool plan_backward_of_planes(const Problem& p, BackwardChoice& choice) {
                                         p.batch, p.channels, 1, kBackwardPlaneCols, 1,
                                         most_splits_of<T>(p, choice.sums));
   choice.splits = choice.planes.splits;
-  return choice.planes.blocks > 0 && choice.planes.blocks <= kMostBlocks;
+  return can_start(choice.planes.blocks);
 }
 
 template <class T>
